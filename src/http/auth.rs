@@ -1,8 +1,8 @@
 //! Authorizes requests: checks the token, the store, and the origin of the web page that sends the request. A token is
 //! accepted only in a header, because proxies and servers log URLs.
 //!
-//! Until the token is verified, a request reads no data of a store and waits in no queue of a store. So a client
-//! without a valid token cannot delay the clients of a store.
+//! The token is verified before the request reads a store's data or waits in a store's queue. So a client without a
+//! valid token cannot delay the clients of a store.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const BEARER_PROTOCOL: &str = "bearer.";
 /// Maximum length of a store id, in bytes.
 const MAX_STORE_BYTES: usize = 200;
 
-/// An authorized request to a store, with the rights of its token.
+/// The result of the authorization of a request to one store.
 pub struct Access {
     /// The database that has the store.
     pub database: Arc<DatabaseContext>,
@@ -42,8 +42,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Checks the token again if any token in the database has changed since the first check. Call this method before a
-    /// session starts, because time has passed since the first check.
+    /// Checks the token again if any token in the database has changed since the first check. Call this method after
+    /// the session has subscribed: a later revocation ends the session, and this check finds an earlier revocation.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.database.hub.tokens.generation() == self.generation {
             return Ok(());
@@ -53,17 +53,18 @@ impl Access {
     }
 }
 
-/// The headers in which a route accepts a token.
+/// Selects the headers in which a route accepts a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenLocation {
-    /// Only in the header `Authorization`. A web page of another site cannot make a browser send this header, so such a
-    /// page cannot forge requests.
+    /// The route accepts a token only in the header `Authorization`. A web page of another site cannot make a browser
+    /// send this header, so such a page cannot forge requests.
     Header,
-    /// In the header `Authorization`, or in a subprotocol of a WebSocket handshake.
+    /// The route also accepts a token in a subprotocol of a WebSocket handshake.
     HeaderOrSubprotocol,
 }
 
-/// Checks that the request's token opens the store with at least this scope. The error is the response for the client.
+/// Checks that the request's token gives access to the store in the path, with a scope of at least `scope`. The error
+/// is the response for the client.
 pub async fn authorize(
     databases: &Databases,
     call: &ApiRequest,
@@ -113,7 +114,7 @@ pub async fn authorize(
 }
 
 /// Checks that the URL holds no token, and that the origin of the request is allowed. Returns the text of the request's
-/// token, which is not checked yet; `None`: the request has no token.
+/// token without verifying the token. `None`: the request has no token.
 pub fn offered<'a>(
     databases: &Databases,
     call: &'a ApiRequest,
@@ -133,7 +134,7 @@ pub fn offered<'a>(
     })
 }
 
-/// Parses the text of a token.
+/// Parses the text of a token. Fails if the token is missing or malformed, and counts the refusal in the metrics.
 pub fn parse(given: Option<&str>, client: IpAddr) -> Result<Presented, ApiError> {
     given.and_then(Presented::parse).ok_or_else(|| {
         refused(given, if given.is_some() { "malformed" } else { "missing" }, client);
@@ -146,9 +147,10 @@ pub async fn look_up(database: &DatabaseContext, presented: &Presented) -> Resul
     database.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
-/// Checks that the token opens the store in at least one of the node's databases. If no database knows the token, and
-/// one database does not respond, returns the error of that database. A JWT is verified without a database. Returns
-/// whether the request was counted against the token's rate limit.
+/// Checks that the token gives access to the store in at least one of the node's databases. A JWT is verified without a
+/// database. Returns `true` if the request was counted against the token's rate limit.
+///
+/// If no database knows the token, and one database does not respond, the error is the error of that database.
 async fn identify(
     databases: &Databases,
     presented: &Presented,
@@ -195,7 +197,7 @@ async fn identify(
     })
 }
 
-/// Verifies a JWT without a database. Returns the stores that it opens.
+/// Verifies a JWT without a database. Returns the stores to which the JWT gives access.
 pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)) -> Result<Stores, ApiError> {
     databases.any().hub.tokens.verify(jwt).await.map_err(|why| match why {
         Refused::NoKeys => ApiError::NotReady,
@@ -206,8 +208,8 @@ pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static 
     })
 }
 
-/// Counts the request's connection as a connection with a valid token, so that the server does not close it to make
-/// room. Fails if connections with valid tokens fill all slots.
+/// Marks the request's connection as a connection with a valid token, so that the server does not close it to make room
+/// for others. Fails if connections with valid tokens fill all slots.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     call.connection.slot.authenticate().map_err(|full| {
         full.log();
@@ -215,7 +217,8 @@ pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     })
 }
 
-/// Returns the rights of a valid token, or the error for the client. The caller must check the store.
+/// Returns the rights of a valid token, or the error for the client. This function does not check whether the token
+/// gives access to the store: the caller must check it.
 pub fn judge_alone(found: TokenLookup) -> Result<Arc<Grant>, ApiError> {
     match found {
         TokenLookup::Valid(grant) => Ok(grant),
@@ -253,7 +256,8 @@ pub fn store(text: &str) -> Result<StoreId, ApiError> {
     checked_store(&store)
 }
 
-/// Checks the length of a store id. A zero byte is refused, because Postgres cannot store it.
+/// Checks that a store id has 1 to `MAX_STORE_BYTES` bytes, and no zero byte, because Postgres cannot store a zero
+/// byte.
 pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     if store.is_empty() || store.len() > MAX_STORE_BYTES || store.contains('\0') {
         return Err(ApiError::BadStore);
@@ -261,7 +265,7 @@ pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     Ok(StoreId::new(store))
 }
 
-/// Whether the URL holds a token: in a parameter with a name such as `token`, or as text with the form of a token.
+/// Whether the URL contains a token: a parameter with a name such as `token`, or a text that has the form of a token.
 fn holds_token(call: &ApiRequest) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
     parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
@@ -284,7 +288,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// The values in a header that contains a list separated by commas, such as `Connection: keep-alive, Upgrade`.
+/// The values of a header that contains a list, separated by commas, such as `Connection: keep-alive, Upgrade`.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers
         .get_all(name)

@@ -1,5 +1,5 @@
-//! The result of a node's self-test, the canary. At intervals, a synthetic order passes through every part of the node
-//! that a real order passes through.
+//! The result of a node's self-test, which is called the canary. At intervals, the node writes a synthetic order, which
+//! passes through every part of the node that a real order passes through.
 
 use tokio::sync::watch;
 
@@ -12,7 +12,7 @@ pub enum Canary {
     Off,
     /// No round of the self-test has ended yet.
     Waiting,
-    /// The newest synthetic order arrived at the node's own session.
+    /// The newest synthetic order arrived at the session that the node has opened to itself.
     Back,
     /// The newest synthetic order did not arrive. The value is the reason.
     Failed(CanaryFailure),
@@ -48,7 +48,7 @@ pub enum CanaryFailure {
 }
 
 impl CanaryFailure {
-    /// All reasons.
+    /// All reasons why a round of the self-test may fail.
     pub const ALL: [Self; 6] = [
         Self::NoSession,
         Self::ReadOnly,
@@ -58,7 +58,8 @@ impl CanaryFailure {
         Self::Lost,
     ];
 
-    /// The name of the reason in `/readyz`, in the metric, and in the table of the self-test, such as `not_migrated`.
+    /// The name of the reason, such as `not_migrated`, as it appears in `/readyz`, in `vestnik_canary_failures_total`,
+    /// and in the table of the self-test.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoSession => "no_session",
@@ -72,7 +73,7 @@ impl CanaryFailure {
 }
 
 impl Canary {
-    /// The name of the state in `/readyz` and in the table of the self-test, such as `waiting`.
+    /// The name of the state, such as `waiting`, as it appears in `/readyz` and in the table of the self-test.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -83,12 +84,12 @@ impl Canary {
     }
 }
 
-/// The self-test of one database, for the routes.
+/// Gives the routes the state of one database's self-test.
 #[derive(Debug, Clone)]
 pub struct CanaryReport {
-    /// The store of the self-test's session. `None`: the self-test is off.
+    /// The store for which the self-test writes synthetic orders. `None`: the self-test is off.
     pub store: Option<StoreId>,
-    /// The current state of the self-test.
+    /// Receives the current state of the self-test, and each change of the state.
     pub now: watch::Receiver<Canary>,
 }
 
@@ -98,7 +99,7 @@ impl CanaryReport {
         *self.now.borrow()
     }
 
-    /// Whether the newest synthetic order did not arrive.
+    /// Whether the newest round of the self-test failed: its synthetic order did not arrive.
     pub fn has_failed(&self) -> bool {
         matches!(self.state(), Canary::Failed(_))
     }

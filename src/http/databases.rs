@@ -1,4 +1,4 @@
-//! Finds the database that has a store, if the node serves several databases.
+//! Finds the database of a store, because a node may serve several databases.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,23 +16,22 @@ use crate::infra::config;
 use crate::store;
 use crate::token::Stores;
 
-/// Maximum number of stores whose database is cached. At the limit, the cache is cleared.
+/// Maximum number of stores in the cache that maps a store to its database. At this number, the cache is cleared.
 const MOST_FOUND: usize = 100_000;
 
-/// The databases that a node serves, with the rules and limits of requests.
+/// The databases that a node serves, with the rules and rate limits that apply to all requests.
 pub struct Databases {
     databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
-    /// The host and origin rules of every request.
+    /// The rules for the hosts and origins of all requests.
     pub(super) rules: Rules,
     /// The rate limits of requests.
     pub(super) limits: RequestLimits,
 }
 
 impl Databases {
-    /// Creates the list of databases. `databases` lists each database with the ids of the stores that the settings
-    /// assign to it. `None`: the settings assign no stores to the database, so the node asks the database which
-    /// stores it has.
+    /// Creates the list of databases. Each entry of `databases` is a database, and the ids of the stores that the
+    /// settings assign to this database. `None` instead of ids: the node asks the database which stores it has.
     pub fn new(
         databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
@@ -62,7 +61,8 @@ impl Databases {
         &self.databases[0].0
     }
 
-    /// The stores that a token opens in this database, without stores that the settings assign to another database.
+    /// The stores in this database to which a token gives access. Stores that the settings assign to another database
+    /// are left out.
     pub(super) fn stores_of(&self, database: &DatabaseContext, opened: &Stores) -> StoreSet {
         let ids = |names: &BTreeSet<String>| names.iter().map(|name| StoreId::new(name)).collect();
         let own = self
@@ -88,7 +88,7 @@ impl Databases {
         }
     }
 
-    /// The database of a store: the database to which the settings assign the store, otherwise the database whose
+    /// Finds the database of a store: the database to which the settings assign the store, otherwise the database whose
     /// tables have the store.
     pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
         if let [(database, _)] = self.databases.as_slice() {
@@ -117,8 +117,8 @@ impl Databases {
         Ok(Arc::clone(&self.databases[index].0))
     }
 
-    /// Finds the database that knows the store. Searches only databases to which the settings assign no stores.
-    /// Returns the index of the database.
+    /// Asks each database to which the settings assign no stores whether it has the store. Returns the index of the
+    /// database that has the store.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.databases.len())
             .filter(|index| self.databases[*index].1.is_none())

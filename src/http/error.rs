@@ -14,26 +14,26 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// The value of the header `Retry-After` while the node or its database is not ready, seconds.
+/// The value of the header `Retry-After`, in seconds, while the node or its database is not ready.
 const NOT_READY_RETRY_S: u64 = 5;
-/// The value of the header `Retry-After` when a store or a token has its maximum number of sessions, seconds.
+/// The value of the header `Retry-After`, in seconds, when a store or a token has its maximum number of sessions.
 const SESSIONS_RETRY_S: u64 = 15;
-/// The value of the header `Retry-After` while another request with the same `Idempotency-Key` is being executed,
-/// seconds.
+/// The value of the header `Retry-After`, in seconds, while another request with the same `Idempotency-Key` is being
+/// executed.
 const KEY_RETRY_S: u64 = 1;
 
 /// The reason why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// The URL holds a token. Logs keep URLs, so the token must be sent in a header.
+    /// The URL contains a token. A token is accepted only in a header, because servers and proxies log URLs.
     TokenInUrl,
     /// The request has no token, or the token is unknown.
     Unauthorized,
     /// The token has expired or was revoked. The value is the code of the error, such as `token_revoked`.
     NoLonger(&'static str),
-    /// The token does not open this store.
+    /// The token gives no access to this store.
     OtherStore,
-    /// The token opens the store, but its scope is too low. The value is the scope that the route needs.
+    /// The token gives access to the store, but its scope is too low. The value is the scope that the route needs.
     OtherScope(Scope),
     /// The origin of the web page that sends the request is not allowed.
     ForeignOrigin,
@@ -47,54 +47,60 @@ pub enum ApiError {
     NotAnUpgrade,
     /// The request is not a WebSocket handshake of version 13 with a valid key.
     BadUpgrade,
-    /// The client's cursor is unusable. The values are the reason, and a new cursor with which the client continues.
+    /// The client's cursor is unusable, so the client must reload its lists. The values are the reason, and a new
+    /// cursor with which the client continues.
     Resync(Unusable, String),
-    /// The store, or the token in this store, has its maximum number of sessions.
+    /// The store already has its maximum number of sessions, or its maximum number of sessions with this token.
     TooManySessions,
-    /// The store has too many running and waiting requests to the database.
+    /// Too many requests of the store are using the database, or are waiting for it.
     TooMuchAtOnce,
-    /// The request exceeds the rate limit of its token or, without a valid token, of its client's address. The value is
-    /// the time until the next request is allowed.
+    /// The request exceeds a rate limit: the limit of its token, or, if it has no valid token, of its client's address.
+    /// The value is the time until the next request is allowed.
     TooManyRequests(Duration),
-    /// The node has its maximum number of connections.
+    /// The node already has its maximum number of connections.
     TooManyConnections,
     /// The header `Host` names a host that is not allowed.
     OtherHost,
     /// No route has this path.
     NotFound,
-    /// The route does not have this method. The value lists the methods that it has, in the form of the header `Allow`.
+    /// The route does not support the method of the request. The value lists the supported methods, in the form of the
+    /// header `Allow`.
     OtherMethod(String),
     /// The body did not arrive in time.
     TooSlow,
     /// The body is larger than this number of bytes.
     BodyTooLarge(usize),
-    /// The body is not valid. The value is the expected JSON shape, for the client.
+    /// The body is not valid. The value describes the expected JSON; the client gets this text.
     BadBody(&'static str),
-    /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
+    /// A query parameter is not valid. The values are the parameter's name, and a text for the client that describes
+    /// the expected form.
     BadParameter(&'static str, &'static str),
-    /// The route has no query parameter of this name. The value lists the parameters that the route has.
+    /// The request has a query parameter that the route does not know. The value lists the parameters that the route
+    /// knows.
     UnknownParameter(&'static [&'static str]),
-    /// The status in the request is unknown, or cannot be requested.
+    /// A status in the request is not the name of a status that Vestnik knows.
     BadStatus,
     /// The store has no order or booking with this key.
     UnknownOrder,
     /// The store has no event with this id.
     UnknownEvent,
-    /// The order already has the requested status, or it no longer has the status that the person saw.
+    /// The order already has the requested status, or its status is no longer the status that the client sent as
+    /// `from`.
     StatusConflict {
         /// The current status of the order.
         status: &'static str,
-        /// The name of the person who set the current status with a button. `None`: nobody used a button to set it.
+        /// The name of the person who set the current status through Vestnik, for example in a panel. `None`: the
+        /// status was set in another way.
         by: Option<String>,
     },
     /// The order cannot move from its current status to the requested status. The value is the current status.
     StatusNotReachable(&'static str),
-    /// A rule of the shop refused the status change, in the shop's database or API.
+    /// The shop's database or API refused the status change because of a rule of the shop.
     StatusRefused {
-        /// The message of the shop for people; `None`: the shop sent no message.
+        /// The message that the shop sent for people; `None`: the shop sent no message.
         message: Option<String>,
-        /// The reason why the shop's database refused the change, as a text for people. For example: `a value is longer
-        /// than its column`. `None`: the reason is not known.
+        /// The reason why the shop's database refused the change, in words for people, such as `a value is longer than
+        /// its column`. `None`: the reason is not known.
         rule: Option<&'static str>,
     },
     /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API lacks a setting. The log
@@ -102,7 +108,7 @@ pub enum ApiError {
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
-    /// The mapping of the shop's table has no value for the requested status. The value of this variant is that status.
+    /// The mapping of the shop's table has no word for the requested status. The value is the requested status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. The value lists the sources. The client must choose one of them.
     AmbiguousOrder(Vec<String>),
@@ -133,8 +139,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the error occurs before the token is verified, or because the token is not valid. A request with this
-    /// kind of error counts against the rate limit of its client's address.
+    /// Whether the node does not know the client when it returns the error, because the token is not verified yet or is
+    /// not valid. A request with such an error counts against the rate limit of its client's address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,
@@ -302,7 +308,7 @@ impl ApiError {
         }
     }
 
-    /// The HTTP response for the client, with the headers that belong to the error.
+    /// Builds the HTTP response for the client. Some errors have additional fields in the body, or additional headers.
     pub fn into_response(self) -> Response {
         let mut error = json!({"code": self.code(), "message": self.message()});
         if let Self::Resync(reason, fresh) = &self {

@@ -1,4 +1,4 @@
-//! Routes for a store's events: the history, which a panel without a stream polls, and acknowledgements.
+//! Routes for a store's events: their history, which a panel polls if it has no stream, and their acknowledgements.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -18,14 +18,15 @@ use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::Scope;
 
-/// Maximum and default number of events on one page of the history.
+/// Maximum number of events on one page of the history. Without a limit in the request, a page has `HISTORY_DEFAULT`
+/// events.
 const HISTORY_LIMIT: usize = 500;
 const HISTORY_DEFAULT: usize = 100;
-/// The recipient's name in a receipt, if an HTTP client acknowledges an event and gives no panel name.
+/// The recipient's name in the receipt of an acknowledgement over HTTP, if the client gives no panel name.
 const NAMELESS: &str = "http";
 
-/// Returns a page of a store's history. If the request names a panel, the events on the page count as sent to this
-/// panel.
+/// Returns a page of a store's history. If the request names a panel, Vestnik records that the events on the page were
+/// sent to this panel.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..
@@ -94,8 +95,8 @@ async fn read(
     }
 }
 
-/// Returns one event with all its parts. A stream leaves out the large parts of a large event, so a client requests
-/// them here.
+/// Returns one event with all its parts. A stream leaves out the large parts of a large event, so a client requests the
+/// whole event from this route.
 pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { database, store, .. } = &access;
     let id = call.event()?;
@@ -110,7 +111,7 @@ pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Records that a person has seen an event.
+/// Records that a person has acknowledged an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..
@@ -140,8 +141,8 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
     }
 }
 
-/// Returns whether a person has acknowledged an event. A ringing panel requests this, so that all panels become silent
-/// after one acknowledgement.
+/// Returns whether a person has acknowledged an event. A ringing panel polls this route, so that it becomes silent when
+/// a person has acknowledged the event elsewhere.
 pub async fn acknowledgement(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { database, store, .. } = &access;
     let seen = db::with_timeout(acknowledgement::is_seen(&database.hub.pool, store, call.event()?));

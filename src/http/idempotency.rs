@@ -20,7 +20,7 @@ pub const MAX_KEY_CHARACTERS: usize = 255;
 /// Maximum size of the body of a request with a key, in bytes. No route accepts a larger body.
 const MAX_BODY_BYTES: usize = 32 * 1024;
 const KEY: &str = "idempotency-key";
-/// The header that marks a response as a repetition of an earlier response.
+/// This response header tells the client that the response repeats the response of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const WANTED: &str = "one key of 1 to 255 visible ASCII characters, such as a UUID";
 
@@ -84,7 +84,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     is_key.then(|| Some(key.to_owned())).ok_or(wrong)
 }
 
-/// Saves the response for repetitions of the request, and returns it.
+/// Saves a final response, so that a repetition of the request gets it. If the request failed or was refused before it
+/// had an effect, saves no response. Returns the response unchanged.
 async fn keep(pool: &Pool, execution: Execution, answered: Response) -> Result<Response, ApiError> {
     let (head, body) = answered.into_parts();
     let body = body.collect().await.map_err(ApiError::database)?.to_bytes();

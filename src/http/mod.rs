@@ -1,5 +1,5 @@
 //! The HTTP interface. This file has the list of routes, and finds the handler of each request. `auth` authorizes
-//! requests; `server` has the sockets.
+//! requests; `server` opens the sockets and accepts connections.
 
 mod auth;
 mod canary;
@@ -49,20 +49,20 @@ use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
-/// The beginning of the paths to which web pages of other origins may send requests.
+/// The common prefix of the paths to which web pages of other origins may send requests.
 const API: &str = "/api/partner/";
 
-/// The data of one database, for the routes.
+/// One served database: the parts of the node that the routes use for it.
 pub struct DatabaseContext {
     /// The index of the database in the settings.
     pub number: usize,
-    /// The name of the database in the settings; `None`: the node serves a single database.
+    /// The name of the database in the settings. `None`: the node serves only one database, which has no name.
     pub name: Option<String>,
-    /// The state that sessions and requests share.
+    /// The state that the sessions and requests of this database share, such as the router and the connection pools.
     pub hub: Arc<Hub>,
     /// Records when the feed last read the journal.
     pub feed_health: Arc<FeedHealth>,
-    /// Whether notifications of Postgres reach the node.
+    /// The state of the LISTEN connection: whether notifications of Postgres reach the node.
     pub listen_state: watch::Receiver<ListenState>,
     /// Whether the node is shutting down.
     pub draining: watch::Receiver<bool>,
@@ -72,7 +72,7 @@ pub struct DatabaseContext {
     pub canary: CanaryReport,
     /// Whether a Telegram bot is configured.
     pub bot: Bot,
-    /// Time after a status change within which a person may undo the change. 0: never.
+    /// How long after a status change a person may undo the change. 0: never.
     pub step_back: Duration,
 }
 
@@ -111,18 +111,19 @@ impl Route {
 /// The future that a handler returns. Its result is the response, or an error for the client.
 type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
-/// The handler of a route. The variant says which token a request needs.
+/// The handler of a route. Each variant needs another kind of authorization.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// A route of a store. The token must open the store, and must have at least this scope. The client must send the
-    /// token in one of the headers that `TokenLocation` allows.
+    /// A route of one store. The token must give access to the store, with at least this scope. The client must send
+    /// the token in one of the headers that `TokenLocation` allows.
     Store(Scope, auth::TokenLocation, fn(Access, ApiRequest) -> Answered),
-    /// A route of all stores that the token opens, in the databases in which the token has at least this scope.
+    /// A route that names no store. It serves all stores to which the token gives access, in each database in which the
+    /// token has at least this scope.
     Token(Scope, auth::TokenLocation, fn(TokenAccess, ApiRequest) -> Answered),
     /// A route that needs no token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
-    /// A health check. Rate limits and host rules do not apply, because the check is cheap, and load balancers depend
-    /// on it.
+    /// A route for health checks or metrics. Rate limits and host rules do not apply, because the response is cheap,
+    /// and load balancers depend on it.
     Health(fn(Arc<Databases>, ApiRequest) -> Answered),
 }
 

@@ -11,7 +11,7 @@ use super::request::ApiRequest;
 use super::{DatabaseContext, Databases};
 use crate::token::{Grant, Presented, Scope, TokenLookup};
 
-/// An authorized request that names no store.
+/// The result of the authorization of a request that names no store.
 pub struct TokenAccess {
     /// The databases of the node.
     pub databases: Arc<Databases>,
@@ -34,14 +34,14 @@ pub struct Opened {
 }
 
 impl TokenAccess {
-    /// Whether the token may be valid in several databases of the node. Only a JWT may be: any other token is stored in
-    /// one database.
+    /// Whether the node serves several databases, and the token is a JWT, which may be valid in each of them. Any other
+    /// token is stored in one database only.
     pub fn is_of_all(&self) -> bool {
         matches!(self.presented, Presented::Jwt(_)) && self.databases.are_several()
     }
 
-    /// Checks the token again if any token has changed since the first check. If the token now opens other stores, the
-    /// error asks the client to send the request again.
+    /// Checks the token again if any token in the database has changed since the first check. If the token's stores or
+    /// scope have changed, the error asks the client to send the request again.
     pub async fn confirm(&self, opened: &Opened) -> Result<(), ApiError> {
         if opened.database.hub.tokens.generation() == opened.generation {
             return Ok(());
@@ -55,7 +55,7 @@ impl TokenAccess {
     }
 }
 
-/// Checks that the request's token is valid with at least this scope.
+/// Checks that the request's token is valid in at least one database, with a scope of at least `scope`.
 pub async fn authorize(
     databases: &Arc<Databases>,
     call: &ApiRequest,

@@ -12,14 +12,14 @@ use super::{DatabaseContext, Databases, response};
 use crate::feed::listener::ListenState;
 use crate::infra::metrics as figures;
 
-/// Succeeds as long as the process can respond.
+/// Always succeeds. If the process cannot respond, the health check fails by its time-out.
 pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text("ok\n"))
 }
 
-/// Returns whether load balancers should send clients to this node. A node with several databases is ready if one of
-/// them is ready. Clients of a failed database gain nothing from another node, because that node cannot use the
-/// database either.
+/// Returns whether load balancers should send clients to this node. A node with several databases is ready if at least
+/// one of them works. If a database has failed, other nodes cannot use it either, so a load balancer could not help its
+/// clients.
 pub async fn readyz(databases: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |database: &DatabaseContext| match (database.feed_health.is_fresh(), *database.listen_state.borrow()) {
         (false, _) => "away",

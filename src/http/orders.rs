@@ -18,7 +18,7 @@ use crate::token::Grant;
 const LIST_DEFAULT: usize = 100;
 /// Maximum size of the body of a status change, in bytes.
 pub(super) const MAX_CHANGE_BYTES: usize = 4 * 1024;
-/// Maximum length of a reason, in characters.
+/// Maximum length of the reason that a person gives for a change, in characters.
 const MAX_REASON_CHARACTERS: usize = 500;
 /// Maximum length of the name of the person who makes a change, in characters.
 pub(super) const MAX_BY_CHARACTERS: usize = 60;
@@ -63,7 +63,8 @@ async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Resul
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Parses the statuses of a list: `active`, `all`, or status names separated by commas. `None` means `active`.
+/// Parses the statuses that a list includes: `active`, `all`, or status names separated by commas. `None` means
+/// `active`.
 fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, ApiError> {
     match asked {
         None | Some("active") => Ok(StatusFilter::active(kind)),
@@ -165,14 +166,14 @@ fn check(wish: &ChangeStatusRequest) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a text may be the reason of a change: it must not be too long, and must not contain control characters
-/// except line breaks and tabs.
+/// Whether a text is allowed as the reason of a change: it must not be too long, and its only control characters may be
+/// line breaks and tabs.
 pub(super) fn is_reason(reason: &str) -> bool {
     let is_text = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\r' | '\t');
     reason.chars().count() <= MAX_REASON_CHARACTERS && reason.chars().all(is_text)
 }
 
-/// The name of the person or client who makes a change, if the request gives no name: the label of the token, or its
+/// The name that Vestnik records for a change if the request names no person: the label of the token, or the token's
 /// id.
 pub(super) fn name(grant: &Grant) -> String {
     match &grant.label {

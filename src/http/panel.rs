@@ -27,15 +27,16 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
-/// Suffixes of files that a browser may open as a page or run as a worker. Only these files get the security headers.
+/// The ends of the names of files that a browser may open as a page or run as a worker. Only these files get the
+/// security headers.
 const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
 
-/// This header forbids script access between the panel's page and pages of other origins that open it, or that it
-/// opens.
+/// The name of the header `Cross-Origin-Opener-Policy`. It separates the panel's window from windows of other origins,
+/// so that their scripts cannot access the panel.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-/// The device features that the page may not use. A panel plays sounds, keeps the screen on, uses the full screen, and
-/// prints over USB or a serial port. It needs no other feature.
+/// The value of the header `Permissions-Policy`. `()` forbids a device feature, and `(self)` allows it. The panel
+/// prints over USB or a serial port, and needs none of the forbidden features.
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
      magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(self), usb=(self), xr-spatial-tracking=()";
 
@@ -55,7 +56,7 @@ pub async fn manifest(_: Arc<Databases>, call: ApiRequest) -> Result<Response, A
     file("manifest.webmanifest", &call.headers)
 }
 
-/// Serves any other file of the panel.
+/// Serves any file of the panel by its name.
 pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     match percent_decode_str(&call.id).decode_utf8() {
         Ok(name) => file(&name, &call.headers),
@@ -147,8 +148,8 @@ fn with_charset(mime: &str) -> String {
     }
 }
 
-/// The content security policy for a page. It names the host, because older browsers do not apply 'self' to WebSockets.
-/// Only a well-formed host is inserted, because the client chooses the header `Host`.
+/// The content security policy of the panel's page. It names the host, because older browsers do not apply `'self'` to
+/// WebSockets. Only a well-formed host is inserted, because the client chooses the header `Host`.
 fn policy(headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match host.filter(|host| is_host(host)) {
@@ -157,8 +158,8 @@ fn policy(headers: &HeaderMap) -> String {
     }
 }
 
-/// Whether the text is a host name or address, with or without a port. Such a text has no character with a special
-/// meaning in a policy.
+/// Whether the text is a host name or an IP address, with or without a port. No such text contains a character with a
+/// special meaning in a content security policy.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         // The colons of an IPv6 address are inside its brackets.

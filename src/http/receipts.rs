@@ -15,7 +15,7 @@ use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 
-/// Maximum and default number of events on one page.
+/// Maximum number of events on one page. Without a limit in the request, a page has `EVENTS_DEFAULT` events.
 const EVENTS_LIMIT: usize = 500;
 const EVENTS_DEFAULT: usize = 200;
 /// The longest time span of a summary.
@@ -42,7 +42,8 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"po
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// Records the receipts of a panel without a WebSocket: rendered events, sounded events, and whether the panel can
-/// ring. The panel polls, or has opened a stream of Server-Sent Events on this node with the same name and token.
+/// ring. The channel of the receipts is `sse` only if the panel has a stream of Server-Sent Events open on this node.
+/// Otherwise the channel is `polling`.
 pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..
@@ -107,8 +108,8 @@ pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Returns the figures of a time span: on which channels orders were first seen, and how fast people acknowledged and
-/// prepared them.
+/// Returns statistics of the store's orders in a time span: the channels on which people first saw orders, and the
+/// times until acknowledgement and preparation.
 pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
     let from = call.query.moment("from")?.ok_or(ApiError::BadParameter("from", SPAN))?;

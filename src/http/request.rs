@@ -1,4 +1,4 @@
-//! A parsed request. Its body is read later, within limits of time and size.
+//! A request whose head is parsed. The body is read later, with limits of time and size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Query {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Refuses parameters with other names than these.
+    /// Returns an error if the request has a parameter whose name is not in `names`.
     pub fn allow_only(&self, names: &'static [&'static str]) -> Result<(), ApiError> {
         match self.pairs().all(|(key, _)| names.contains(&key)) {
             true => Ok(()),
@@ -65,7 +65,7 @@ impl Query {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// The parameter `limit`, a whole number from 1 to `most`. If it is missing, returns `otherwise`.
+    /// The parameter `limit`, a whole number from 1 to `most`. Returns `otherwise` if the parameter is missing.
     pub fn limit(&self, otherwise: usize, most: usize) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else {
             return Ok(otherwise);
@@ -98,8 +98,8 @@ impl Query {
         }
     }
 
-    /// A parameter with a text of limited length, and without zero bytes, which Postgres cannot store. `None`: the
-    /// parameter is missing.
+    /// A parameter with a text of 1 to 1000 bytes. Zero bytes are refused, because Postgres cannot store them. `None`:
+    /// the parameter is missing.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         match self.get(name) {
             Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
@@ -110,8 +110,8 @@ impl Query {
     }
 }
 
-/// Whether a panel or a person may have this name. Other people see the name, so it must not contain characters that
-/// hide or reorder the text around it.
+/// Whether the name is allowed for a panel or a person. Other people see the name, so it must not contain characters
+/// that hide or reorder the text around it.
 pub fn is_name(name: &str, max_characters: usize) -> bool {
     let turns_text_around = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !name.trim().is_empty()
@@ -133,11 +133,12 @@ pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(value: D) -> Res
     whole.map(Some).ok_or_else(|| D::Error::custom("not a whole number"))
 }
 
-/// A request to a route, after its head was parsed.
+/// A request to a route. The head is parsed, and the body is not read yet.
 pub struct ApiRequest {
-    /// The store id in the path, still percent-encoded. Empty: the route belongs to no store.
+    /// The store id in the path, still percent-encoded. Empty: the path has no store id.
     pub store: String,
-    /// The other variable part of the path, still percent-encoded: an order's key, an event's id, or a file's name.
+    /// The part of the path that identifies an order, a booking, an event or a file, still percent-encoded. Empty: the
+    /// path has no such part.
     pub id: String,
     /// The headers of the request.
     pub headers: HeaderMap,
@@ -149,7 +150,7 @@ pub struct ApiRequest {
     pub upgrade: Option<OnUpgrade>,
     /// The connection on which the request arrived.
     pub connection: Arc<Connection>,
-    /// The id of a request with an `Idempotency-Key`, which its client may repeat. `None`: the request has no key.
+    /// The id under which Vestnik remembers a request with an `Idempotency-Key`. `None`: the request has no such key.
     pub request: Option<RequestId>,
 }
 
@@ -167,8 +168,8 @@ impl ApiRequest {
     }
 }
 
-/// A body that is not read yet. A stream is not `Sync`, and the lock makes the request `Sync`. No task ever waits for
-/// this lock.
+/// A body that is not read yet. The stream is not `Sync`; the mutex makes the body `Sync`. No task ever waits for this
+/// mutex.
 pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
 
 impl Body {
@@ -183,15 +184,15 @@ impl Body {
         Self(std::sync::Mutex::new(futures::stream::iter([Ok(whole)]).boxed()))
     }
 
-    /// Reads the body as JSON, with at most `most` bytes. `expected` describes the expected JSON shape, for the client
-    /// in the error `bad_body`.
+    /// Reads the body as JSON, with at most `most` bytes. `expected` describes the expected JSON: the client gets this
+    /// text with the error `bad_body`.
     pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, ApiError> {
         let whole = self.whole(most, expected).await?;
         serde_json::from_slice(&whole).map_err(|_| ApiError::BadBody(expected))
     }
 
-    /// Reads the body, with at most `most` bytes. `expected` is the message of the error `bad_body`, which the client
-    /// gets if the body cannot be read.
+    /// Reads the body, with at most `most` bytes. If the body cannot be read, the client gets the error `bad_body` with
+    /// the text `expected`.
     pub async fn whole(self, most: usize, expected: &'static str) -> Result<Bytes, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {

@@ -11,11 +11,10 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiters};
 use crate::token::TokenId;
 
-/// Number of requests that are allowed at once, given as seconds of the sustained rate. For example, a rate of 10
-/// requests/s allows 200 requests at once. This is enough for a page with its files, or for all panels of a large
-/// kitchen.
+/// The burst of each rate limit, as seconds of the sustained rate. For example, with a rate of 10 requests/s, a client
+/// may send 200 requests in a burst. This is enough for a page with its files, or for all panels of a large kitchen.
 const BURST_S: u32 = 20;
-/// Maximum number of addresses whose requests are counted, and maximum number of tokens whose requests are counted.
+/// Maximum number of addresses, and maximum number of tokens, whose requests are counted.
 const MAX_KEYS: usize = 20_000;
 /// Delay of the response to a request that exceeds the limit of its client's address. With this delay, a client that
 /// floods the node can send only one request a second on each connection.
@@ -25,7 +24,7 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RequestLimits {
     by_address: RateLimiters<Network>,
-    /// The limits of tokens. The key is the index of the database with the token's id.
+    /// The rate limiters of tokens. The key is the index of a database and the id of a token.
     by_token: RateLimiters<(usize, TokenId)>,
 }
 
@@ -40,7 +39,7 @@ impl RequestLimits {
     }
 
     /// Counts a request without a valid token against the limit of its client's address. `Err`: the limit is reached.
-    /// The error is returned after `REFUSAL_PAUSE`.
+    /// In this case, the method waits for `REFUSAL_PAUSE` before it returns.
     pub async fn count_guest(&self, client: IpAddr) -> Result<(), ApiError> {
         let Err(wait) = self.by_address.take(Network::of(client), Instant::now()) else {
             return Ok(());

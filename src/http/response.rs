@@ -44,8 +44,8 @@ pub fn done() -> Response {
     response
 }
 
-/// A response with Server-Sent Events. Each buffer from `body` is sent at once, and the response ends when the channel
-/// closes.
+/// A response with Server-Sent Events. Each buffer from `body` is sent immediately. The response ends when the sender
+/// of `body` is dropped.
 pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     let buffers = poll_fn(move |context| {
         body.poll_recv(context)
@@ -60,8 +60,8 @@ pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     response
 }
 
-/// The response that upgrades a connection to a WebSocket. `accept` is the value of `Sec-WebSocket-Accept`. `ours`: the
-/// response confirms Vestnik's subprotocol.
+/// The response that upgrades a connection to a WebSocket. `accept` is the value of `Sec-WebSocket-Accept`. If `ours`
+/// is `true`, the response confirms Vestnik's subprotocol.
 pub fn switching_protocols(accept: &str, ours: bool) -> Response {
     let mut response = HttpResponse::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

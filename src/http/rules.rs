@@ -9,12 +9,14 @@ use warp::reply::Response;
 use super::server::Proxies;
 use crate::infra::config;
 
-/// The header value that makes a browser use only TLS for a year after each visit.
+/// The value of the header `Strict-Transport-Security` (HSTS). After a visit, the browser uses only TLS for this
+/// server, for one year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Headers that a page of another origin may read.
+/// Response headers that a web page of another origin may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate, idempotent-replayed");
-/// Time for which a browser may cache the response to a preflight, seconds. Browsers cache it for at most two hours.
+/// Time for which a browser may cache the response to a CORS preflight, in seconds. Browsers cache it for at most two
+/// hours.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The host and origin rules of a node.
@@ -26,7 +28,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Takes the rules from the settings. `is_secure`: the server uses TLS.
+    /// Takes the rules from the settings. `is_secure` means that the server uses TLS.
     pub fn new(http: &config::Http, is_secure: bool, proxies: Arc<Proxies>) -> Self {
         Self {
             allowed_origins: http.allowed_origins.clone(),
@@ -36,21 +38,22 @@ impl Rules {
         }
     }
 
-    /// The address of the request's client, which may be behind trusted proxies.
+    /// The address of the request's client. If the request came through trusted proxies, this is the address that they
+    /// forwarded.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could make the host name of
-    /// the attacker's page point at this node (DNS rebinding). The origin of the page would then equal the header
-    /// `Host`, and would be allowed.
+    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could make the host name of the
+    /// attacker's page resolve to this node (DNS rebinding). The page's origin would then match the header `Host`, and
+    /// the request would be allowed.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
     }
 
-    /// Whether a web page may send the request: the page's origin must be an allowed origin, or the host that the
-    /// request names. A request without an origin is allowed, because no web page sends it.
+    /// Whether the origin of the request is allowed: it is a configured origin, or its host is the host in the header
+    /// `Host`. A request without an origin is allowed, because no web page sends it.
     pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
@@ -64,7 +67,7 @@ impl Rules {
     }
 
     /// Adds the HSTS header, and the CORS headers with which a page of an allowed origin can read the response. `asked`
-    /// are the headers of the request. `any_origin`: a page of any origin can read the response.
+    /// are the headers of the request. If `any_origin` is `true`, a page of any origin can read the response.
     pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap, any_origin: bool) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);

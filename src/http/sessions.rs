@@ -1,4 +1,4 @@
-//! Routes that open a session, and a route that checks whether a session would be refused.
+//! Routes that open a session, and a route that tells a client whether it could open a session.
 
 use std::sync::Arc;
 
@@ -48,7 +48,8 @@ pub fn upgrade(
     Ok(response::switching_protocols(accept, ours))
 }
 
-/// Opens a session over Server-Sent Events. If the request names a panel, events count as sent to this panel.
+/// Opens a session over Server-Sent Events. If the request names a panel, Vestnik records each event of the session as
+/// sent to this panel.
 pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let panel = call.query.panel()?;
     let mut session = open(&access).await?;
@@ -59,7 +60,7 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     Ok(event_stream(&access.database, &call, session))
 }
 
-/// Starts a task that runs the session over Server-Sent Events. Returns the response whose body has the events.
+/// Starts a task that runs the session over Server-Sent Events. Returns the response whose body carries the events.
 pub fn event_stream(database: &DatabaseContext, call: &ApiRequest, session: Box<Session>) -> Response {
     let after = last_cursor(call, true);
     let (transport, body) = sse::channel();
@@ -83,7 +84,8 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     Ok(session)
 }
 
-/// Waits for admission, which limits the rate of new sessions, because all clients reconnect at once after a restart.
+/// Waits for admission. Admission limits the rate of new sessions, because all clients reconnect at the same time after
+/// a restart.
 pub async fn admit(database: &DatabaseContext) -> Result<(), ApiError> {
     let admitted = database.hub.router.admission().admit().await;
     admitted.map_err(|_| ApiError::NotReady)
@@ -98,7 +100,7 @@ pub fn refused(why: Refused, store: Option<&StoreId>, token: TokenId) -> ApiErro
     }
 }
 
-/// Counts and logs that a session would exceed the maximum number of sessions.
+/// Counts and logs that a store or token already has its maximum number of sessions. Returns the error for the client.
 fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
@@ -118,8 +120,8 @@ pub fn last_cursor(call: &ApiRequest, is_sse: bool) -> Option<String> {
     last.or(call.query.get("after")).map(str::to_owned)
 }
 
-/// Checks whether a session would be refused, and returns the reason. A panel needs this request, because a browser
-/// does not tell its page why a handshake failed.
+/// Checks whether the client could open a session, and returns the reason if it could not. A panel needs this route,
+/// because a browser does not tell its page why a WebSocket handshake failed.
 pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..

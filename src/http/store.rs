@@ -1,4 +1,4 @@
-//! The route for the data of a store that its panels show.
+//! The route that returns data of a store, which the store's panels show.
 
 use serde_json::json;
 use warp::http::StatusCode;

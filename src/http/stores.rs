@@ -1,4 +1,4 @@
-//! Routes for all stores that a token opens: the list of these stores, and one stream for several of them.
+//! Routes for all stores to which a token gives access: the list of these stores, and one stream for several of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::fanout::router::ManyStores;
 use crate::fanout::session::Session;
 use crate::store::opened::{self, OpenedStore};
 
-/// Default and maximum number of stores on one page.
+/// Number of stores on one page, if the client gives no limit. The maximum is `PAGE_LIMIT`.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_LIMIT: usize = 500;
-/// Maximum number of stores that the request of a stream may list. The head of a request has room for some thousand
-/// short ids.
+/// Maximum number of stores that a client may list in its request for a stream. The head of a request has room for a
+/// few thousand short ids.
 const MAX_LISTED: usize = 5000;
 
 const A_DATABASE: &str =
@@ -33,7 +33,7 @@ const A_DATABASE: &str =
 const ONE_DATABASE: &str = "ids of stores of one database, with commas between them, or *";
 const TYPES: &str = "types of events, with commas between them, such as new_order,order_cancelled";
 
-/// The place in the list at which a page begins: directly after this store of this database.
+/// The start of a page in the list of stores: the page begins after this store of this database.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Start {
     database: usize,
@@ -55,7 +55,7 @@ impl Start {
     }
 }
 
-/// Lists the stores that the token opens.
+/// Lists the stores to which the token gives access.
 pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
     let limit = call.query.limit(PAGE_DEFAULT, PAGE_LIMIT)?;
     let mut from = match call.query.get("after") {
@@ -107,8 +107,8 @@ pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, Api
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Reads at most `limit` stores of one database, with ids after `after`. Also returns the value of `after` for the
-/// next page; `None`: the database has no more stores.
+/// Reads at most `limit` stores of one database, with ids after `after`. Also returns the id after which the next page
+/// begins. `None`: the database has no more stores.
 async fn page(
     access: &TokenAccess,
     opened: &Opened,
@@ -190,7 +190,7 @@ async fn open(access: &TokenAccess, opened: &Opened, selection: ManyStores) -> R
     Ok(session)
 }
 
-/// Parses which database, which stores and which types of events the client wants in its stream.
+/// Parses the client's selection for its stream: the database, the stores, and the types of events.
 async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, ManyStores), ApiError> {
     let types = match call.query.get("types") {
         None => None,
@@ -233,8 +233,8 @@ async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, Many
     Ok((opened.clone(), selection))
 }
 
-/// Finds the database that has all of these stores. Fails if they are in several databases, or if the token does not
-/// open the database.
+/// Finds the database that has all of these stores. Fails if they are in several databases, or if the token gives no
+/// access to their database.
 async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> Result<&'a Opened, ApiError> {
     let mut of = None;
     for store in stores {
@@ -247,7 +247,8 @@ async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> 
     found.ok_or(ApiError::OtherStore)
 }
 
-/// The stores that the request lists. `None`: all stores that the token opens.
+/// Parses the ids of the stores that the request names. `None`: the client wants all stores to which its token gives
+/// access.
 fn listed(call: &ApiRequest) -> Result<Option<HashSet<StoreId>>, ApiError> {
     let Some(text) = call.query.get("stores").filter(|text| *text != "*") else {
         return Ok(None);

@@ -6,14 +6,14 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The pauses between the attempts of a retry loop.
+/// Computes the pauses between the attempts of a retry loop.
 #[derive(Debug)]
 pub struct Backoff {
     pause: Duration,
 }
 
 impl Backoff {
-    /// Starts with the shortest pause.
+    /// Creates a backoff whose first pause is the shortest one.
     #[expect(
         clippy::new_without_default,
         reason = "a backoff is made where its loop begins, never by default"
@@ -30,7 +30,7 @@ impl Backoff {
         jittered
     }
 
-    /// Resets the pause to the shortest one. Call it after a successful attempt.
+    /// Resets the pause to the shortest one. Call this method after a successful attempt.
     pub fn reset(&mut self) {
         self.pause = FIRST_PAUSE;
     }

@@ -1,4 +1,5 @@
-//! All metrics of `/metrics` with their names, in one place. No label contains a store, an order or a customer.
+//! All metrics that `/metrics` shows, with their names and help texts. No label contains a store, an order or a
+//! customer.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,31 +10,33 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::event::{Body, EventType, JournalEvent, Write};
 
-/// Upper bounds of the latency histogram's buckets, in seconds.
+/// Upper bounds of the buckets of the histogram [`Latency`], in seconds.
 const LATENCY_BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Upper bounds of the buckets for the time until a person acknowledges an order, in seconds.
+/// Upper bounds of the buckets of the histogram of acknowledgements, in seconds. A sample is the time from an order to
+/// its first acknowledgement.
 const ACKNOWLEDGEMENT_BUCKETS: [f64; 12] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Handles of the metrics that change with each event or session. Each handle is looked up only once, because a look-up
-/// is slow.
+/// Handles of the metrics that change with each event or session. Each handle is created only once, because the look-up
+/// of a metric by its name is slow.
 pub struct Hot {
     /// Number of times that the feed has read the journal.
     pub reads: Counter,
-    /// Rows read from the journal, by row type. [`journal_type`] gives the index.
+    /// Rows read from the journal, by row type. [`journal_type`] returns the index of a type.
     pub journal_events: [Counter; Write::ALL.len() + 1],
-    /// Events published to stores that have a session on this node. The index is the number of the event type.
+    /// Events published to stores that have a session on this node, by event type. The index is the discriminant of
+    /// [`EventType`].
     pub events: [Counter; EventType::ALL.len()],
-    /// Seconds from the trigger that wrote an event to the flush of a client's socket. Each flush records only the
-    /// latency of its oldest event.
+    /// Time in seconds from the trigger that wrote an event until the event was flushed to a client's socket. Each
+    /// flush records only the latency of its oldest event.
     pub latency: Latency,
-    /// Number of events that were sent to sessions as they happened.
+    /// Number of events that were sent live to sessions.
     pub live: Counter,
     /// Number of missed events that were sent to clients after they reconnected.
     pub replayed: Counter,
@@ -41,8 +44,8 @@ pub struct Hot {
     pub polled: Counter,
 }
 
-/// Names of journal row types, for a label: four kinds of writes to a shop's table, and events that Vestnik itself
-/// writes.
+/// Names of the types of journal rows, as a metric's label. The first four are the kinds of writes to a shop's table.
+/// `engine` are events that Vestnik itself writes.
 const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
 
 /// The index of a journal event's type in `JOURNAL_TYPES`.
@@ -53,7 +56,8 @@ pub fn journal_type(event: &JournalEvent) -> usize {
     }
 }
 
-/// The handles of frequent metrics. Use them only after [`install`], because earlier handles would record nothing.
+/// The handles of frequently changed metrics. Use them only after [`install`], because a handle that is created earlier
+/// records nothing.
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     reads: counter!("vestnik_journal_reads_total"),
     journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
@@ -64,13 +68,13 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     polled: counter!("vestnik_deliveries_total", "mode" => "polling"),
 });
 
-/// A latency histogram with fixed buckets. It exists because the recorder's own histogram keeps every sample until the
-/// next scrape. With 16 bytes for each flush of each session, a busy store would need a hundred megabytes within
-/// seconds.
+/// A latency histogram with fixed buckets. It exists because the metrics recorder's own histogram keeps every sample
+/// until the next scrape. It needs 16 bytes for each flush of each session, so a busy store would need a hundred
+/// megabytes within seconds.
 #[derive(Debug, Default)]
 pub struct Latency {
-    /// Element `i` counts the samples up to bound `i` and above the bound before it. The last element counts the
-    /// samples above all bounds.
+    /// Element `i` counts the samples in bucket `i`: up to bound `i`, and above bound `i - 1`. The last element counts
+    /// the samples above all bounds.
     counts: [AtomicU64; LATENCY_BUCKETS.len() + 1],
     sum_us: AtomicU64,
 }
@@ -99,7 +103,7 @@ impl Latency {
     }
 }
 
-/// Installs the metrics recorder, once for the process. Later calls change nothing.
+/// Installs the metrics recorder for the process. Later calls change nothing.
 pub fn install() {
     HANDLE.get_or_init(|| {
         let acknowledge = Matcher::Full("vestnik_order_acknowledgement_seconds".into());
@@ -124,8 +128,8 @@ pub fn render() -> String {
     handle.render() + &latency
 }
 
-/// Compacts the samples of the recorder's histograms. Call it regularly, because otherwise memory grows until the next
-/// scrape.
+/// Compacts the samples of the recorder's histograms. Call this function regularly: otherwise the memory use grows
+/// until the next scrape.
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get().and_then(Option::as_ref) {
         handle.run_upkeep();

@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// The places where distributions install Postgres. In each pair, the first directory has one entry for each version.
-/// The second path leads from this entry to the programs, as in `/usr/lib/postgresql/15/bin`.
+/// The directories in which distributions install Postgres. The first text of each pair is a directory with an entry
+/// for each version. The second text is the path from this entry to the programs, as in `/usr/lib/postgresql/15/bin`.
 const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),
@@ -16,7 +16,8 @@ const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/Applications/Postgres.app/Contents/Versions", "bin"),
 ];
 
-/// The directories that contain all of these programs. `PATH` is searched first, then the places of distributions.
+/// The directories that contain all of `programs`. The directories of `PATH` come first, and then the directories of
+/// distributions.
 pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -28,8 +29,8 @@ pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     directories
 }
 
-/// The major version that a program of Postgres prints, such as 15 for `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`.
-/// `None`: the program prints no version.
+/// Runs a program of Postgres with `--version`, and returns its major version. For example, the version is 15 for
+/// `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`. `None`: the program could not run, or printed no version.
 pub async fn major_of(program: &Path) -> Option<u32> {
     let output = Command::new(program)
         .arg("--version")

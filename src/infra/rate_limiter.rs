@@ -1,15 +1,15 @@
 //! Limits the rate of actions, such as requests. Each limit has a sustained rate, and a burst that is allowed after a
 //! quiet time.
 //!
-//! The state of a limiter is only one moment: when its full burst is available again (GCRA). So a limiter for each key
-//! needs little memory.
+//! The state of a limiter is a single moment: the moment when its full burst is available again (GCRA). So even one
+//! limiter for each client address needs little memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate limit: one action in each `interval`, and up to `burst` actions at once after a quiet time.
+/// A rate limit: one action in each `interval`, and a burst of up to `burst` actions after a quiet time.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     interval: Duration,
@@ -25,8 +25,8 @@ impl Rate {
         }
     }
 
-    /// A limit for actions that each take `time` on one core. It allows as many actions as all cores of the machine can
-    /// execute.
+    /// A limit for actions that each need the CPU time `time` on one core. It allows as many actions as all cores of
+    /// the machine can execute.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -63,7 +63,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter that has not counted any action yet.
+    /// Creates a limiter that has not counted any action.
     pub fn new(rate: Rate) -> Self {
         Self {
             rate,
@@ -71,13 +71,13 @@ impl RateLimiter {
         }
     }
 
-    /// Whether an action at `now` would have to wait.
+    /// Whether the limit is reached: an action at `now` would have to wait.
     pub fn is_behind(&self, now: Instant) -> bool {
         !self.rate.wait(self.next, now).is_zero()
     }
 
-    /// Counts an action, and returns how long the caller must wait before it. `Err`: this wait would exceed `most`, so
-    /// the action was not counted.
+    /// Counts an action, and returns how long the caller must wait before this action. `Err`: the wait would be longer
+    /// than `most`, so the action is not counted. The error is the length of this wait.
     pub fn reserve(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
         self.rate.reserve(&mut self.next, now, most)
     }

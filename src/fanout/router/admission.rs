@@ -1,6 +1,6 @@
-//! Admission: limits the rate at which reconnecting clients start sessions, so that events reach connected clients
-//! without delay. It also limits how many replays read the journal at the same time. During a mass reconnect, most
-//! replays are served from the event cache instead.
+//! Admission: limits the rate at which reconnecting clients start sessions, so that they do not delay events for
+//! connected clients. It also limits how many replays read the journal at the same time. During a mass reconnect, most
+//! replays come from the event cache instead.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use tokio::time::timeout;
 
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
-/// Maximum number of replays that read the journal at the same time. Each of them holds a connection of the database
-/// pool. The pool has more connections than this, because other work needs connections, too.
+/// Maximum number of replays that read the journal at the same time. Each of these replays holds a connection of the
+/// database pool. The pool has more connections, because other work needs some, too.
 pub const REPLAY_READS: usize = 4;
-/// Maximum time that a reconnecting session waits until it may start, or that a replay of missed events waits until it
-/// may read the journal.
+/// Maximum time that a reconnecting session waits for its start, and maximum time that a replay waits for its permit to
+/// read the journal.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
-/// Number of reconnecting sessions that may start at once after a quiet time. When 32 sessions started at once, their
+/// Number of reconnecting sessions that may start in a burst, after a quiet time. With a burst of 32 sessions, their
 /// replays delayed live orders.
 const AT_ONCE: u32 = 8;
 /// CPU time of one core that the node reserves for each further session. So two cores admit 5,000 clients in eight
@@ -28,16 +28,16 @@ const AT_ONCE: u32 = 8;
 /// journal. These replays raised the p99 of the delivery time of live orders by half.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
-/// The session would wait longer than `TURN_DEADLINE` until it may start.
+/// The error for a session that would have to wait longer than `TURN_DEADLINE` for its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// Decides when a reconnecting session may start, and how many replays read the journal.
+/// Decides when a reconnecting session may start, and which replays may read the journal.
 #[derive(Debug)]
 pub struct Admission {
     limiter: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
-    /// Locked by the task that reads past events from the journal into the event cache.
+    /// The lock of the task that fills the event cache with past events from the journal.
     warming: Mutex<()>,
 }
 
@@ -67,8 +67,8 @@ impl Admission {
         Ok(())
     }
 
-    /// Returns a permit to read the journal, without waiting. `None`: another replay reads the journal now, or another
-    /// session waits for admission. The caller then tries the event cache.
+    /// Returns a permit to read the journal, without waiting. `None`: another replay is reading the journal, or another
+    /// session is waiting for admission. In this case, the caller should use the event cache instead.
     pub fn try_read_uncontended(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.limiter().is_behind(Instant::now()) {
             return None;
@@ -76,13 +76,13 @@ impl Admission {
         self.reads.try_acquire().ok()
     }
 
-    /// Waits for a permit to read the journal. `None`: no permit was free within `TURN_DEADLINE`.
+    /// Waits for a permit to read the journal. `None`: no permit became free within `TURN_DEADLINE`.
     pub async fn acquire_read_slot(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.reads.acquire()).await.ok()?.ok()
     }
 
-    /// Returns a guard to the first caller, which then reads past events into the cache. Other callers wait until the
-    /// first caller drops the guard, and then get `None`.
+    /// Selects the caller that fills the event cache with past events. The first caller gets a guard, and holds it
+    /// while it fills the cache. Other callers wait until the guard is dropped, and then get `None`.
     pub async fn begin_cache_warmup(&self) -> Option<MutexGuard<'_, ()>> {
         match self.warming.try_lock() {
             Ok(first) => Some(first),

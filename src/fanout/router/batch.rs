@@ -1,6 +1,6 @@
-//! A batch: the events of one read that several sessions share. Each event's JSON is encoded once, and the events'
-//! WebSocket frames stand one after another in one buffer. WebSocket frames from a server have no mask, so the same
-//! bytes go to every socket, and a session copies nothing.
+//! A batch: events of one read of the journal, encoded once for several sessions. The events' WebSocket frames follow
+//! each other in one buffer. WebSocket frames from a server have no mask, so the same bytes go to every socket, and a
+//! session copies nothing.
 
 use std::borrow::Borrow;
 use std::ops::Deref;
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, StoreId, Xid};
 
-/// The first byte of a WebSocket frame that holds a whole text message.
+/// The first byte of a WebSocket frame that contains a whole text message.
 const FINAL_TEXT: u8 = 0x81;
 
 /// An event of a batch, encoded once for all sessions.
@@ -22,23 +22,24 @@ pub struct Published {
     pub id: EventId,
     /// The event's store.
     pub store: StoreId,
-    /// The transaction that recorded the event. A session skips the event if its replay has already sent the events of
-    /// this transaction.
+    /// The transaction that recorded the event. A session skips the event if its replay of missed events has already
+    /// sent the events of this transaction.
     pub xid: Xid,
     /// The type of the event.
     pub kind: EventType,
     /// The time at which the trigger recorded the event, by Postgres' clock.
     pub at: OffsetDateTime,
-    /// The cursor that the client gets with the event, as text. A client that reconnects continues after its newest
-    /// cursor.
+    /// The cursor that the client gets with the event, as text. After a disconnect, the client continues from its
+    /// newest cursor.
     pub cursor: Arc<str>,
-    /// The event as JSON text. It shares its memory with the batch's frames.
+    /// The event as JSON text. The text is a slice of the batch's frames, so it is not copied.
     pub text: Utf8Bytes,
-    /// The byte offset at which the event's WebSocket frame ends in the buffer of the batch.
+    /// The end of the event's WebSocket frame in the batch's buffer, as a byte offset.
     end: usize,
 }
 
-/// Events of one read, in the order of sending. The events belong to one store or to several stores.
+/// Events of one read of the journal, in the order in which sessions send them. They may belong to several stores. A
+/// clone shares the same memory.
 #[derive(Debug, Clone)]
 pub struct Batch(Arc<Shared>);
 
@@ -48,7 +49,7 @@ struct Shared {
     frames: Bytes,
 }
 
-/// Successive events of a batch that a session writes together.
+/// Consecutive events of a batch, which a session writes together.
 #[derive(Debug)]
 pub struct BatchPart<'a> {
     /// The events of the part.
@@ -58,8 +59,8 @@ pub struct BatchPart<'a> {
 }
 
 impl Batch {
-    /// Encodes the events as JSON and as WebSocket frames. The last event carries the cursor `after`, which covers the
-    /// whole batch. Each other event carries the cursor `before`, which covers no event of the batch.
+    /// Encodes the events as JSON and as WebSocket frames. The last event carries the cursor `after`, which includes
+    /// all events of the batch. Every other event carries the cursor `before`, which includes none of them.
     pub(super) fn new(events: &[impl Borrow<PartnerEvent>], before: &Arc<str>, after: &Arc<str>) -> Self {
         let last = events.len().saturating_sub(1);
         let events = events.iter().map(Borrow::borrow);
@@ -87,13 +88,14 @@ impl Batch {
         Self(Arc::new(Shared { events, frames }))
     }
 
-    /// The size of the batch on the wire, in bytes.
+    /// The size of the batch's WebSocket frames, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.frames.len()
     }
 
-    /// Splits the batch into parts. A part ends with the event that makes it `bytes` bytes long or longer. A session
-    /// has a separate deadline for each part, so that a slow client can take a large batch.
+    /// Splits the batch into parts of whole events. Each part, except the last, has at least `bytes` bytes, and no
+    /// event after the one that reaches this size. A session has a separate deadline for each part, so that a slow
+    /// client can receive a large batch.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {
@@ -122,7 +124,8 @@ impl Deref for Batch {
     }
 }
 
-/// Appends a text message to `out`, as one frame without a mask. Servers must send frames without a mask.
+/// Appends a text message to `out`, as one WebSocket frame without a mask. The protocol forbids a server to mask its
+/// frames.
 pub fn put_text_frame(out: &mut Vec<u8>, text: &str) {
     out.push(FINAL_TEXT);
     match text.len() {

@@ -1,17 +1,17 @@
-//! The recently published events, in memory. During a mass reconnect, replays are served from this cache and not from
-//! Postgres.
+//! The recently published events, in memory. During a mass reconnect, this cache serves replays, so that they do not
+//! load Postgres.
 //!
-//! A [`Position`] is the set of transactions whose events a reader has read: it *covers* these events. A cursor is a
-//! position that a client keeps. The cache has a position `base`, and this invariant: **the cache contains every
-//! published event that `base` does not cover.** So the cache serves a client's cursor only if the cursor covers all of
-//! `base`. Then each event that the client misses is in the cache, or is published later.
+//! A [`Position`] is the set of transactions that a reader has read. The position *covers* these transactions and their
+//! events. A cursor is a position that a client keeps. The cache has a position `base`, and this invariant: **the cache
+//! contains every published event that `base` does not cover.** So the cache serves a client's cursor only if the
+//! cursor covers all of `base`. Then each event that the client misses is in the cache, or is published later.
 //!
 //! The cache groups the events by the reads of the feed. When the events of the oldest read are evicted, `base` moves
 //! forward to the end of that read. When past events are read from the journal, `base` moves back, once
 //! ([`EventCache::prepend_history`]). The cache does not serve a cursor that covers an event which this node has not
 //! published yet. Such a cursor came from another node, so its replay reads the journal.
 //!
-//! An open transaction does not stop the cache: neither `base` nor a client's cursor covers it.
+//! A transaction that stays open does not prevent the use of the cache: neither `base` nor a client's cursor covers it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,19 +22,20 @@ use crate::domain::event::{JournalEvent, StoreId};
 /// Maximum total size of the cached events, in bytes.
 pub const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// The list of a store's cached events frees memory when its capacity exceeds its length by more than this factor.
+/// If the capacity of a store's list is more than this many times its length, the list frees memory.
 const ROOM_MOST: usize = 8;
 
 /// The recently published events of all stores, in memory.
 #[derive(Debug)]
 pub struct EventCache {
     most_bytes: usize,
-    /// The cached events. `None`: the feed has no position yet, or the last read was larger than the cache.
+    /// The cached events. `None`: the feed has not set a position yet, or the last read of the journal was larger than
+    /// the cache.
     cached: Option<Cached>,
-    /// The events of a read that is published in chunks, until the read is complete. `None`: no read is being published
-    /// in chunks.
+    /// The events of an incomplete read of the journal, which is being published in chunks. `None`: no read is being
+    /// published in chunks.
     streamed: Option<Streamed>,
-    /// Whether past events have been added from the journal.
+    /// Whether the cache was filled with past events from the journal. This happens only once.
     warm: bool,
 }
 
@@ -59,21 +60,21 @@ struct Read {
     events: Vec<Arc<JournalEvent>>,
 }
 
-/// A replay from memory: the events that a client missed.
+/// A replay from memory, for one client: the events that the client missed.
 #[derive(Debug)]
 pub struct CachedReplay {
     /// The events, in the order of sending.
     pub events: Vec<Arc<JournalEvent>>,
-    /// The position of the client after the replay: it covers these events and all earlier events.
+    /// The position of the client after the replay: it covers the events of this replay and all earlier events.
     pub seen: Position,
-    /// The epoch of the database, for the encoding of cursors.
+    /// The epoch of the database, which is a part of each encoded cursor.
     pub epoch: Epoch,
-    /// Computes the client's cursor after each event.
+    /// Computes the cursor that the client gets with each event.
     pub replay_plan: ReplayPlan,
 }
 
 impl EventCache {
-    /// Creates an empty cache without a position.
+    /// Creates an empty cache. It caches nothing until the feed sets a position.
     pub fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -83,8 +84,8 @@ impl EventCache {
         }
     }
 
-    /// Sets the position of the feed: the transactions that it has read. The router calls this when the feed starts,
-    /// and at the end of a read that was published in chunks.
+    /// Sets the position of the feed, which says which transactions the feed has read. The router calls this method
+    /// when the feed starts, and at the end of a read that was published in chunks.
     pub fn set_position(&mut self, position: &Position) {
         match (self.streamed.take(), self.cached.take()) {
             (Some(streamed), Some(cached)) => {
@@ -95,8 +96,8 @@ impl EventCache {
         }
     }
 
-    /// Empties the cache, and sets `base` to this position. Each event that the position does not cover is published
-    /// later, and is then cached.
+    /// Empties the cache, and sets `base` to this position. The cache then contains all published events after `base`,
+    /// because none was published yet.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.cached = Some(Cached {
@@ -108,8 +109,8 @@ impl EventCache {
         });
     }
 
-    /// Removes every event. The cache then serves only replays of events that are published later; the journal serves
-    /// others.
+    /// Removes every event. After this call, the cache serves only clients that miss none of the removed events; the
+    /// journal serves all other replays.
     pub fn clear(&mut self) {
         match (&mut self.streamed, self.cached.take()) {
             (Some(streamed), _) => *streamed = Streamed::default(),
@@ -118,8 +119,8 @@ impl EventCache {
         }
     }
 
-    /// Adds published events. `before` and `after` are the feed's cursors before and after these events. While a read
-    /// is published in chunks, `after` is [`Cursor::Within`] that read.
+    /// Adds events that were just published. `before` and `after` are the feed's cursors before and after these events.
+    /// If the events are a chunk of an incomplete read, `after` is a [`Cursor::Within`].
     pub fn append(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
         let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
@@ -177,8 +178,8 @@ impl EventCache {
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The position before which past events can be added: all cached events come after it. `None`: past events were
-    /// added already, or the feed has no position yet.
+    /// The position at which the cache begins, if past events should be added before it. `None`: past events were added
+    /// already, or the cache is not in use.
     pub fn wants_history(&self) -> Option<Position> {
         self.cached
             .as_ref()
@@ -187,9 +188,9 @@ impl EventCache {
     }
 
     /// Adds past events from the journal before the cached events. `base` is the result of
-    /// [`EventCache::wants_history`]. `events` are all events that the position `past` does not cover, ordered by id.
-    /// The caller reads them after the cache began at `base`, so they include all events between `past` and `base`. An
-    /// event that `base` does not cover is skipped: it is cached already, or is published later.
+    /// [`EventCache::wants_history`]. `events` are all events in the journal after the position `past`, ordered by id.
+    /// The caller must read them after it called `wants_history`, so that they include all events between `past` and
+    /// `base`. Events after `base` are skipped, because they are cached already, or are published later.
     pub fn prepend_history(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(cached) = self.cached.as_mut().filter(|cached| cached.base == *base) else {
             return;
@@ -220,7 +221,7 @@ impl EventCache {
     }
 
     /// The replay for a client of the store: all published events that the client's `cursor` does not cover. `None`:
-    /// the cache does not have all these events.
+    /// the cache lacks some of these events.
     pub fn replay_from(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let cached = self.cached.as_ref().filter(|_| self.streamed.is_none())?;
         let replay_plan = ReplayPlan::from(Cursor::decode(cursor, epoch).ok()?);
@@ -246,7 +247,7 @@ impl EventCache {
 }
 
 impl Cached {
-    /// Evicts the oldest read. Returns `false` if the cache has no read.
+    /// Evicts the events of the oldest read of the journal. Returns `false` if the cache has no read.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.reads.pop_front() else {
             return false;
@@ -288,7 +289,7 @@ mod tests {
         committed: Vec<JournalEvent>,
         position: Position,
         recent: EventCache,
-        /// The cursors that clients may have, as encoded text.
+        /// The cursors that clients may have received, as encoded text.
         given: Vec<String>,
         /// Past events that were read from the journal, but not added to the cache yet. The values are: the result of
         /// `wants_history`, the position before the past events, and the past events.
@@ -443,8 +444,8 @@ mod tests {
             }
         }
 
-        /// Checks that the cache serves each cursor with exactly the missed events, or not at all. Returns the number
-        /// of replays that it serves.
+        /// Checks that the cache serves each client either exactly the events that it missed, or no replay. Returns the
+        /// number of replays that the cache serves.
         fn check(&self) -> usize {
             let mut served = 0;
             for cursor in &self.given {

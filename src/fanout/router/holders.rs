@@ -21,7 +21,7 @@ impl Router {
         sessions
     }
 
-    /// Ends the sessions for which `why` returns a reason.
+    /// Calls `why` for each session, and ends the session if `why` returns a reason.
     pub fn close_sessions_of(&self, why: impl Fn(&Selection, Holder) -> Option<TokenInvalidated>) {
         for subscriber in self.lock().all() {
             if let Some(why) = why(&subscriber.selection, subscriber.holder) {
@@ -32,7 +32,7 @@ impl Router {
     }
 }
 
-/// The number of these subscribers whose session uses the token.
+/// The number of these subscribers whose sessions use this token.
 pub(super) fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
     let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
     of_token.count()

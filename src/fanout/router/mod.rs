@@ -1,8 +1,8 @@
-//! The router hands the events of each read to the sessions of their store. It never waits: if a session's queue is
-//! full, the router ends the session as [`End::Lagged`]. The client then reconnects with its cursor, so no event is
-//! lost.
+//! The router hands the events of each read of the journal to the sessions of their store. The router never waits: if a
+//! session's queue is full, it ends the session as [`End::Lagged`]. The client then reconnects with its cursor, so no
+//! event is lost.
 //!
-//! The router publishes a whole read, or a whole chunk of a read, under one lock. Under this lock it also sets the
+//! The router publishes a whole read, or a whole chunk of a read, under one lock. Under the same lock it sets the
 //! cursor that covers the published events. So a new subscriber gets a cursor, and then exactly the events that this
 //! cursor does not cover.
 
@@ -38,10 +38,10 @@ use crate::infra::metrics::HOT;
 use crate::journal::History;
 use crate::token::{Holder, TokenInvalidated};
 
-/// After a restart of the node, its clients reconnect at random times within a period. Each session adds this time to
-/// the period, so the period is 1 s for 1,000 clients.
+/// After a restart of the node, its clients reconnect at random times within a period. The length of the period is this
+/// time multiplied by the number of sessions, for example 1 s for 1,000 sessions.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
-/// Maximum length of the period within which clients reconnect.
+/// Maximum length of the period within which the clients of a restarted node reconnect.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
 /// The reason why the router ends a session.
@@ -49,8 +49,8 @@ const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 pub enum End {
     /// The session's queue was full, because the client read too slowly.
     Lagged,
-    /// The node is shutting down or cannot read the journal, or the database has a new [`Epoch`]. The client
-    /// reconnects.
+    /// The node is shutting down, or cannot read the journal, or the database has a new [`Epoch`] because it was
+    /// restored. The client reconnects.
     Draining,
     /// The session's token is no longer valid.
     TokenInvalidated(TokenInvalidated),
@@ -59,11 +59,11 @@ pub enum End {
 /// The reason why the router refuses a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The feed has not read the journal since the start of the node, or cannot read it now.
+    /// The node has not read the journal since its start, or cannot read it now.
     NotReady,
     /// The node is shutting down.
     Draining,
-    /// The store, or the token in this store, has its maximum number of sessions.
+    /// The store already has its maximum number of sessions, or its maximum number of sessions with this token.
     TooMany,
 }
 
@@ -78,8 +78,8 @@ pub struct Router {
 }
 
 impl Router {
-    /// Creates a router with three limits: bytes in a session's queue, sessions of a store, and sessions of a store
-    /// with the same token.
+    /// Creates a router. The parameters are limits: the bytes in a session's queue, the sessions of a store, and the
+    /// sessions of a store with the same token.
     pub fn new(send_queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(RouterState {
@@ -100,7 +100,7 @@ impl Router {
         }
     }
 
-    /// Sets the maximum size of an event's payload, in bytes. The router shortens larger events.
+    /// Sets the maximum size of an event's payload, in bytes. The router leaves out the large parts of a larger event.
     pub fn with_max_event_bytes(mut self, max_event_bytes: usize) -> Self {
         self.max_event_bytes = max_event_bytes;
         self
@@ -164,18 +164,18 @@ impl Router {
         })
     }
 
-    /// Returns only the events of stores that have a session on this node.
+    /// Returns those of the events whose store has a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
         let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.is_watched(store));
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes one read, or one chunk of a read. `before` is the feed's cursor before these events; `after` is its
-    /// cursor after them. For each session, only the last event carries `after`, because the session has received all
-    /// events only with its last event.
+    /// Publishes the events of one read of the journal, or of one chunk of a read. `before` and `after` are the feed's
+    /// cursors before and after these events. Each session gets `after` only with its last event: earlier, the cursor
+    /// would cover events that the client does not have yet.
     ///
-    /// Returns [`NotLookedUp`], and publishes nothing, if a store got its first session after the look-ups of
+    /// Returns [`NotLookedUp`], and publishes nothing, if a store got its first session after the look-ups in
     /// `translation`.
     pub fn publish(
         &self,
@@ -217,8 +217,8 @@ impl Router {
         Ok(())
     }
 
-    /// Tells the sessions of these stores to reload their lists, for example after a mapping was changed or a source
-    /// was emptied. `None`: the sessions of all stores.
+    /// Tells the clients of these stores to reload their lists, for example after a mapping was changed or a source's
+    /// table was emptied. `None`: the clients of all stores.
     pub fn resync(&self, stores: Option<&[StoreId]>) {
         let inner = self.lock();
         let Some((_, cursor)) = &inner.reached else { return };
@@ -230,7 +230,8 @@ impl Router {
         }
     }
 
-    /// Queues the batch, or ends the session if its queue is full. Returns whether the session goes on.
+    /// Queues the batch for a session. If the session's queue is full, ends the session. Returns whether the batch was
+    /// queued.
     fn push(&self, subscriber: &Subscriber, batch: &Batch) -> bool {
         let kept = subscriber.link.try_push(batch, batch.bytes(), self.send_queue_bytes);
         if !kept {
@@ -251,17 +252,17 @@ impl Router {
         }
     }
 
-    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events waits for this,
-    /// because the router closes a session as lagged if its queue is full.
+    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events waits until this
+    /// is true, because the router ends a session whose queue is full.
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
         let mut subscribers = stores.into_iter().flat_map(|store| inner.of_store(store));
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.send_queue_bytes / 2)
     }
 
-    /// Sets the feed's position when the feed starts, and after a read in chunks. In a new [`Epoch`], all sessions end
-    /// before any of them gets a new cursor. Each client must return with a cursor of the old epoch. Only such a cursor
-    /// tells the server that the client's lists are out of date.
+    /// Sets the feed's position when the feed starts, and after a read that was published in chunks. If the [`Epoch`]
+    /// is new, ends all sessions before they get a new cursor. Each client must reconnect with a cursor of the old
+    /// epoch: such a cursor tells the server that the client's lists are out of date.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -272,7 +273,7 @@ impl Router {
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
-    /// Continues in a new [`Epoch`] in which earlier cursors stay valid, so no session ends. `published` is the cursor
+    /// Sets a new [`Epoch`] in which cursors of the old epoch stay valid, so no session ends. `published` is the cursor
     /// that covers all published events.
     pub fn follow(&self, epoch: Epoch, published: &Cursor) {
         let mut inner = self.lock();
@@ -281,31 +282,32 @@ impl Router {
         }
     }
 
-    /// The admission, which limits the rate of reconnecting clients.
+    /// The admission, which limits the rate at which reconnecting clients start sessions.
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
 
-    /// The events that a client missed after its `cursor`, from the event cache. `None`: the cache does not have all of
-    /// them.
+    /// The replay from the event cache for a client of the store: the events that the client's `cursor` does not cover.
+    /// `None`: the cache lacks some of these events.
     pub fn replay_from(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
         inner.recent.replay_from(store, *epoch, cursor)
     }
 
-    /// Removes the cached events, because some of them may have changed in the journal.
+    /// Removes all events from the event cache, because some of them may have changed in the journal.
     pub fn clear_cache(&self) {
         self.lock().recent.clear();
     }
 
-    /// The position before which past events can be added to the cache. `None`: past events were added already, or the
-    /// feed has not set a position yet.
+    /// The position at which the event cache begins, if past events should be added before it. `None`: past events were
+    /// added already, or the cache is not in use.
     pub fn wants_history(&self) -> Option<Position> {
         self.lock().recent.wants_history()
     }
 
-    /// Adds past events to the cache. The caller reads them after [`Router::wants_history`] has returned `base`.
+    /// Adds past events to the event cache. `base` is the result of [`Router::wants_history`]. The caller must read the
+    /// events after that call.
     pub fn prepend_history(&self, base: &Position, history: History) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == history.epoch) {
@@ -313,19 +315,20 @@ impl Router {
         }
     }
 
-    /// The time over which this node's clients should spread their reconnects after a shutdown.
+    /// The length of the period within which this node's clients should reconnect after a shutdown, each at a random
+    /// time.
     pub fn reconnect_jitter(&self) -> Duration {
         let sessions = u32::try_from(self.lock().sessions).unwrap_or(u32::MAX);
         RECONNECT_PACE.saturating_mul(sessions).min(MAX_RECONNECT_JITTER)
     }
 
-    /// The cursor that covers all published events. `None`: the feed has not set a position yet.
+    /// The cursor that covers all published events. `None`: the feed has not started yet.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too old, and tells every session. While the read is too old, no
-    /// session starts.
+    /// Sets whether the node's data is stale: its last read of the journal is too long ago. Tells every session about a
+    /// change. While the data is stale, no session starts.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {
@@ -337,19 +340,19 @@ impl Router {
         }
     }
 
-    /// Ends every session. Each client reconnects with its cursor, to this node or to another node.
+    /// Ends every session. Each client then reconnects with its cursor, to this node or to another node.
     pub fn let_all_go(&self) {
         self.lock().release_all();
     }
 
-    /// Ends every session, as [`Router::let_all_go`] does, and accepts no new session.
+    /// Ends every session, and from now on refuses new sessions.
     pub fn drain(&self) {
         let mut inner = self.lock();
         inner.draining = true;
         inner.release_all();
     }
 
-    /// The number of sessions on this node, and the size of the fullest queue in bytes.
+    /// The number of sessions on this node, and the number of bytes in the fullest queue.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
         let deepest = inner.all().map(|subscriber| subscriber.link.bytes()).max();

@@ -1,4 +1,5 @@
-//! What the router keeps under its lock: the sessions of each store, and the cursor of the published events.
+//! The state that the router protects with its lock: the sessions of each store, and the cursor that covers the
+//! published events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::domain::cursor::Epoch;
 use crate::domain::event::{JournalEvent, StoreId};
 use crate::token::Holder;
 
-/// A session that receives events from the router.
+/// A session that the router hands events to.
 pub(super) struct Subscriber {
     pub(super) number: u64,
     pub(super) holder: Holder,
@@ -19,25 +20,26 @@ pub(super) struct Subscriber {
     pub(super) selection: Selection,
 }
 
-/// The sessions of a router, and how far the router has published. The router locks this state while it publishes.
+/// The sessions of a router, and the cursor up to which it has published. The router locks this state while it
+/// publishes.
 pub(super) struct RouterState {
     /// The sessions that receive events of one store only, grouped by this store.
     pub(super) stores: HashMap<StoreId, Vec<Subscriber>>,
     /// The sessions that receive events of several stores.
     pub(super) many: Vec<Subscriber>,
-    /// The epoch of the database, and the cursor that covers all published events. `None`: the feed has not set a
-    /// position yet.
+    /// The epoch of the database, and the cursor that covers all published events. `None`: the feed has not started
+    /// yet.
     pub(super) reached: Option<(Epoch, Arc<str>)>,
     pub(super) recent: EventCache,
     pub(super) next_number: u64,
     pub(super) sessions: usize,
     pub(super) draining: bool,
-    /// Whether the last read of the journal is too long ago.
+    /// Whether the node's data is stale: its last read of the journal is too long ago.
     pub(super) stale: bool,
 }
 
 impl RouterState {
-    /// Groups the events by store. Leaves out stores without a session on this node.
+    /// Groups the events by store. Leaves out events of stores without a session on this node.
     pub(super) fn by_store<'a>(&self, events: &'a [JournalEvent]) -> Vec<(&'a StoreId, Vec<&'a JournalEvent>)> {
         let mut by_store: Vec<(&StoreId, Vec<&JournalEvent>)> = Vec::new();
         let mut places: HashMap<&StoreId, usize> = HashMap::new();

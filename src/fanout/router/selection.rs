@@ -1,4 +1,4 @@
-//! Which events a session receives: those of one store, or those of several stores. In both cases the session has one
+//! The events that a session receives: the events of one store, or of several stores. In both cases the session has one
 //! queue and one cursor.
 
 use std::fmt;
@@ -9,12 +9,12 @@ use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::token::{Holder, Stores};
 
-/// The events that a session receives.
+/// Selects the events that a session receives.
 #[derive(Debug, Clone)]
 pub enum Selection {
     /// All events of one store.
     Store(StoreId),
-    /// Events of several stores.
+    /// Events of several stores of one database.
     Many(Arc<ManyStores>),
 }
 
@@ -25,7 +25,8 @@ pub struct ManyStores {
     pub stores: StoreSet,
     /// The types of events that the session receives. `None`: all types.
     pub types: Option<Vec<EventType>>,
-    /// The stores that the token opened when the client subscribed to all stores. `None`: the client named each store.
+    /// The stores to which the token gave access when the client subscribed to all its stores. `None`: the client named
+    /// each store.
     pub granted: Option<Stores>,
 }
 
@@ -35,7 +36,7 @@ impl ManyStores {
         self.types.as_ref().is_none_or(|types| types.contains(&kind)) && self.stores.has(store)
     }
 
-    /// Whether a token that opens the stores `opened` opens every store of this selection.
+    /// Whether a token that gives access to the stores `opened` gives access to every store of this selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match (&self.granted, &self.stores) {
             (Some(granted), _) => granted == opened,
@@ -46,7 +47,7 @@ impl ManyStores {
     }
 }
 
-/// The form for the log: the store's id, or `several`.
+/// The text for the log: the store's id, or `several`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,7 +79,7 @@ impl Selection {
         }
     }
 
-    /// Whether a token that opens the stores `opened` opens every store of this selection.
+    /// Whether a token that gives access to the stores `opened` gives access to every store of this selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match self {
             Self::Store(store) => opened.have(store.as_str()),
@@ -88,8 +89,8 @@ impl Selection {
 }
 
 impl RouterState {
-    /// The subscribers that count together against one session limit. For one store, these are its sessions; for
-    /// several stores, these are all sessions of several stores.
+    /// The subscribers that share a session limit with this selection. These are the sessions of the selected store, or
+    /// all sessions of several stores. `None`: the selected store has no session.
     pub(super) fn group(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
         match selection {
             Selection::Store(store) => self.stores.get_mut(store),
@@ -107,7 +108,7 @@ impl RouterState {
         self.stores.get(store).into_iter().flatten().chain(many)
     }
 
-    /// The subscribers that receive events of at least one of these stores. Each subscriber is returned once.
+    /// The subscribers that receive events of at least one of these stores. No subscriber occurs twice.
     pub(super) fn all_of<'a>(&'a self, stores: &'a [StoreId]) -> impl Iterator<Item = &'a Subscriber> {
         let of_one = stores.iter().filter_map(|store| self.stores.get(store)).flatten();
         let many = self.many.iter();
@@ -121,14 +122,14 @@ impl RouterState {
 }
 
 impl Router {
-    /// Starts a subscription to several stores. All subscriptions to several stores share one session limit, as the
-    /// sessions of one store do.
+    /// Starts a subscription to several stores. All sessions of several stores together have the same limit as the
+    /// sessions of one store.
     pub fn subscribe_many(self: &Arc<Self>, many: &Arc<ManyStores>, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Many(Arc::clone(many)), holder)
     }
 
-    /// Hands the events of a read to the sessions of several stores. The cursor `after` covers the events of all
-    /// stores, so only the last event that a session receives may carry it.
+    /// Hands the events of a read of the journal to the sessions of several stores. The cursor `after` covers the
+    /// events of all stores, so a session gets it only with its last event.
     pub(super) fn hand_over_to_many(
         &self,
         inner: &mut RouterState,

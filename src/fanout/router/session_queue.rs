@@ -1,5 +1,5 @@
-//! The queue between the router and one session. It is a `VecDeque` behind a lock, because a channel would cost each
-//! idle session a kilobyte more.
+//! The queue between the router and one session. It is a `VecDeque` behind a lock, because a channel would need a
+//! kilobyte more memory for each idle session.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,9 @@ use futures::task::AtomicWaker;
 
 use super::{Batch, End};
 
-/// Maximum number of items in the queue, whatever their size.
+/// Maximum number of items in the queue. The queue also has a limit in bytes.
 const QUEUE_BATCHES: usize = 256;
-/// Number of items for which the queue of an idle session keeps memory.
+/// Number of items for which an empty queue keeps memory.
 const IDLE_QUEUE_BATCHES: usize = 4;
 
 /// One item of a session's queue.
@@ -19,15 +19,17 @@ const IDLE_QUEUE_BATCHES: usize = 4;
 pub enum Queued {
     /// A batch of events for the client.
     Batch(Batch),
-    /// The client must reload its lists. The value is a cursor that covers all events that were queued earlier.
+    /// The client must reload its lists. The value is the cursor that it gets; it covers all events that were queued
+    /// earlier.
     Resync(Arc<str>),
-    /// The node cannot read the journal at present: its last read is too long ago.
+    /// The node cannot read the journal now: its last read is too long ago.
     Stale,
-    /// The node reads the journal again. The value is a cursor that covers all events that were queued earlier.
+    /// The node can read the journal again. The value is the cursor that the client gets; it covers all events that
+    /// were queued earlier.
     Fresh(Arc<str>),
 }
 
-/// The queue of one session. Only one task may wait for its items.
+/// The queue of one session. Only one task at a time may wait for items.
 #[derive(Debug, Default)]
 pub struct SessionQueue {
     queue: Mutex<Queue>,
@@ -47,8 +49,8 @@ impl SessionQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch of this size in bytes. If the queue is full, ends the session as lagged. `most_bytes` is the
-    /// limit of the queue. Returns whether the batch was queued.
+    /// Queues a batch. `bytes` is the size of the batch, and `most_bytes` is the limit of the queue. If the queue is
+    /// full, ends the session with the reason [`End::Lagged`]. Returns whether the batch was queued.
     pub fn try_push(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
         let mut queue = self.queue();
         // A batch larger than the limit is accepted if the queue is empty: otherwise it could never be sent.
@@ -64,22 +66,22 @@ impl SessionQueue {
         fits
     }
 
-    /// Tells the session that the client must reload its lists.
+    /// Queues a message to the client that it must reload its lists.
     pub fn resync(&self, cursor: &Arc<str>) {
         self.queue().batches.push_back(Queued::Resync(Arc::clone(cursor)));
         self.waker.wake();
     }
 
-    /// Tells the session whether the node can read the journal. `None`: the node cannot read it. `Some`: the node reads
-    /// it again; the value is the cursor that covers all published events.
+    /// Queues a message to the client about the journal. `None`: the node cannot read the journal now. `Some`: the node
+    /// reads the journal again, and the value is the cursor that covers all published events.
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);
         self.waker.wake();
     }
 
-    /// Takes the next item. `None`: the queue is empty. `Err`: the session was ended; items that are still queued are
-    /// not sent.
+    /// Takes the next item from the queue. `None`: the queue is empty. `Err`: the session was ended, and its remaining
+    /// items must not be sent.
     pub fn take(&self) -> Result<Option<Queued>, End> {
         let mut queue = self.queue();
         match queue.end {
@@ -88,7 +90,7 @@ impl SessionQueue {
         }
     }
 
-    /// Takes the next item, even if the session was ended.
+    /// Takes the next item from the queue, even if the session was ended. `None`: the queue is empty.
     pub fn take_rest(&self) -> Option<Queued> {
         self.queue().pop()
     }
@@ -109,7 +111,7 @@ impl SessionQueue {
         self.queue().bytes
     }
 
-    /// Polls until `look` returns a value. This method calls `look` again after every change of the queue.
+    /// Calls `look` now and after every change of the queue, until it returns a value. The result is this value.
     pub fn poll<T>(&self, context: &mut Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
         if let Some(found) = look(self) {
             return Poll::Ready(found);

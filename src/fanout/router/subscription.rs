@@ -1,4 +1,4 @@
-//! The subscription of a session: how the session reads the queue that the router fills.
+//! The subscription of a session to events. The session takes events from its queue, and the router fills the queue.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use super::session_queue::SessionQueue;
 use super::{End, Queued, Refused, Router, Selection, held_by};
 use crate::token::Holder;
 
-/// The subscription of a session to a store's events. Dropping this value ends the subscription.
+/// The subscription of a session to the events of one or several stores. Dropping this value ends the subscription.
 pub struct Subscription {
     pub(super) router: Arc<Router>,
     pub(super) selection: Selection,
     pub(super) number: u64,
     pub(super) link: Arc<SessionQueue>,
-    /// The cursor at which the subscription began. The subscription receives all events that this cursor does not
-    /// cover.
+    /// The newest cursor at the start of the subscription. The subscription receives all events that this cursor does
+    /// not cover.
     pub cursor: Arc<str>,
 }
 
 impl Subscription {
-    /// Waits for the next item of the queue. `Err`: the router has ended the session. Then items that are still queued
-    /// are not sent, and the client reconnects with the cursor of the sent events.
+    /// Waits for the next item of the queue. `Err`: the router has ended the session. The remaining items are then not
+    /// sent, and the client reconnects with the cursor of the last sent event.
     pub async fn next(&mut self) -> Result<Queued, End> {
         poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
     }
 
-    /// The next item of the queue; `None`: the queue is empty.
+    /// Takes the next item of the queue without waiting. `None`: the queue is empty.
     pub fn try_next(&mut self) -> Option<Queued> {
         self.link.take_rest()
     }
 
-    /// Returns the cursor that covers all items that are queued now. The caller may send it after it has sent these
-    /// items. `Err`: the router has ended the session, so the cursor may cover a batch that did not fit into the
-    /// session's queue.
+    /// Returns the cursor that covers all events in the queue. The session may send this cursor after it has sent all
+    /// items that are in the queue now. `Err`: the router has ended the session, so the cursor may cover a batch that
+    /// did not fit into the queue.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
         match self.link.ended() {
@@ -41,8 +41,8 @@ impl Subscription {
         }
     }
 
-    /// Assigns the session to another token. Fails if that token has reached its session limit, or if the router has
-    /// ended the session.
+    /// Assigns the session to another token. Fails if the store has the maximum number of sessions with that token, or
+    /// if the router has ended the session.
     pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
         let mut inner = self.router.lock();
         let Some(subscribers) = inner.group(&self.selection) else {

@@ -1,4 +1,4 @@
-//! Handles the messages of a client, and sends the responses.
+//! Handles the messages that a client sends, and sends the responses.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, ReceiptKind};
 use crate::token::Scope;
 
-/// Maximum time for saving an acknowledgement. The session sends nothing meanwhile.
+/// Maximum time for saving an acknowledgement. During this time, the session sends nothing.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Session {
@@ -53,7 +53,8 @@ impl Session {
         Ok(())
     }
 
-    /// Records the client's receipt for an event, or returns the error message for the client.
+    /// Records a receipt for an event that the client names. `None`: the receipt is recorded. `Some`: the error message
+    /// for the client.
     fn record_receipt(
         &self,
         id: &str,
@@ -70,8 +71,8 @@ impl Session {
         }
     }
 
-    /// The id and the store of the event that a message names. In a session of several stores, the message must name
-    /// the store. `Err`: the error message for the client.
+    /// Finds the store and the id of the event to which a message refers. In a session of several stores, the message
+    /// must name the store. `Err`: the error message for the client.
     fn event(&self, id: &str, named: Option<String>) -> Result<(StoreId, EventId), Utf8Bytes> {
         let id = id.parse().map_err(|_| messages::error(Mistake::BadMessage, None))?;
         let store = match (&self.selection, named.as_deref().map(StoreId::new)) {
@@ -84,7 +85,7 @@ impl Session {
         Ok((store, id))
     }
 
-    /// Saves an acknowledgement. Returns the message for the client.
+    /// Saves an acknowledgement. Returns the response for the client: a confirmation or an error message.
     async fn acknowledge(&self, id: &str, store: Option<String>, channel: Channel) -> Utf8Bytes {
         let (store, id) = match self.event(id, store) {
             Ok(event) => event,

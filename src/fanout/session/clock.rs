@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long before the expiry of its token a client is warned.
+/// Time between the warning to a client and the expiry of the client's token.
 const WARNING: Duration = Duration::from_secs(60);
 
 /// The work that is due in a session.
@@ -13,13 +13,14 @@ const WARNING: Duration = Duration::from_secs(60);
 pub enum Due {
     /// The session must send a ping and the newest cursor.
     Heartbeat,
-    /// The session must warn the client. The value is the time until its token expires.
+    /// The session must warn the client that its token expires soon. The value is the time until the expiry.
     Warning(Duration),
     /// The session must end, because its token has expired.
     End,
 }
 
-/// The timer of a session. All due times share one sleep, so that an idle session stays small.
+/// The timer of a session. It uses a single timer of the runtime for all due times, so that an idle session needs
+/// little memory.
 pub struct Clock {
     sleep: Pin<Box<Sleep>>,
     interval: Duration,
@@ -29,8 +30,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts the timer. `interval` is the time between heartbeats; `token_ends` is the time at which the token
-    /// expires; `None`: the token never expires.
+    /// Starts the timer. `interval` is the time between heartbeats, and `token_ends` is the time at which the token
+    /// expires. `None`: the token never expires.
     pub fn new(interval: Duration, token_ends: Option<std::time::Instant>) -> Self {
         let heartbeat = Instant::now() + interval;
         let mut clock = Self {

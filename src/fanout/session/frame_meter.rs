@@ -1,5 +1,6 @@
-//! Limits how many frames a client may send per second. The frames are counted here and not from tungstenite's
-//! messages: pings, pongs and empty continuations cost as much as messages, but tungstenite does not report them.
+//! Limits how many WebSocket frames a client may send per second. This module counts the frames in the bytes of the
+//! socket. The library tungstenite does not report every ping, pong and empty continuation frame, but such frames cost
+//! as much as messages.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::socket::Socket;
 use crate::infra::rate_limiter::Rate;
 
-/// The rate limit for frames of one client: 50 a second, and 500 at once after a quiet time. Acknowledgements of a
-/// person stay far below this limit.
+/// The rate limit for the frames of one client: 50 a second, with a burst of 500 after a quiet time. A person's
+/// acknowledgements stay far below this limit.
 const FRAMES: Rate = Rate::per_second(50, 500);
 /// Length of the longest frame head: two bytes, eight bytes of payload length, four bytes of mask.
 const MAX_HEAD_BYTES: usize = 14;
@@ -45,8 +46,8 @@ impl Metered {
         self.is_over |= !(0..frames).all(|_| FRAMES.allows(&mut self.next, now));
     }
 
-    /// The socket without the rate limit. It is used to read and discard the client's data after the session has
-    /// ended.
+    /// The socket without the rate limit. After a session has ended, this socket is used to read and discard the
+    /// client's data.
     pub fn unmetered(&mut self) -> &mut Socket {
         &mut self.socket
     }
@@ -96,18 +97,19 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// Finds the frames in the bytes that the client sent. A frame may continue in a later read of the socket.
+/// Finds WebSocket frames in the bytes that the client sent. A frame may begin in one read of the socket and continue
+/// in the next.
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; MAX_HEAD_BYTES],
-    /// Number of bytes of the current frame's head that were received so far.
+    /// Number of bytes of the current frame's head that were received.
     come: usize,
-    /// Number of bytes of the current frame's payload that were not received yet.
+    /// Number of bytes of the current frame's payload that have not arrived yet.
     payload: u64,
 }
 
 impl Frames {
-    /// The number of frames that begin in these bytes. A frame counts as soon as its whole head was received.
+    /// Returns the number of frames whose head becomes complete with these bytes.
     fn begun_by(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while let Some((first, rest)) = bytes.split_first() {
@@ -128,7 +130,7 @@ impl Frames {
         frames
     }
 
-    /// The length of the current frame's payload; `None`: the head is not complete.
+    /// The length of the current frame's payload, in bytes. `None`: the head has not arrived completely.
     fn payload_of_head(&self) -> Option<u64> {
         if self.come < 2 {
             return None;

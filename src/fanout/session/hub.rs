@@ -1,4 +1,4 @@
-//! The state that all sessions of a database on this node share.
+//! The state that is shared by all sessions of a database on this node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::token::Tokens;
 
-/// The state that all sessions of a database on this node share. HTTP requests use it, too.
+/// The state that is shared by all sessions of a database on this node. Routes of the HTTP interface use it, too.
 pub struct Hub {
     /// Hands events to sessions.
     pub router: Arc<Router>,
@@ -21,24 +21,25 @@ pub struct Hub {
     pub pool: Pool,
     /// The database connections for token checks and acknowledgements.
     pub token_pool: Pool,
-    /// The database connections for lists, history and summaries. A store can use only some of them at the same time.
+    /// The database connections for lists, history and summaries. Each store may use only some of these connections at
+    /// the same time.
     pub reads: Reads,
     /// Limits how many status changes of each store run at the same time.
     pub changes: Turns,
-    /// The HTTP client that changes a status through the API of a shop.
+    /// The HTTP client that sends status changes to a shop's own API.
     pub shop_api: Arc<ShopApi>,
     /// Looks up tokens and JWTs, and caches the results.
     pub tokens: Arc<Tokens>,
     /// The time between two pings of a session.
     pub ping_interval: Duration,
-    /// Records which stores have a panel on this node that can ring.
+    /// Records which stores have a panel on this node that can ring (play its sound).
     pub presence: Arc<Presence>,
     /// The streams of Server-Sent Events that panels have open on this node.
     pub panel_streams: Arc<PanelStreams>,
     /// Records receipts: how an event reached a panel or a person.
     pub recorder: ReceiptRecorder,
-    /// The sources with their mappings, which translate journal rows.
+    /// The sources (attached tables of shops) with their mappings, which translate rows of the journal.
     pub sources: Arc<Registry>,
-    /// Looks up values of an order that its journal row lacks.
+    /// Looks up values of an order that its row in the journal lacks, such as its items.
     pub lookup: Arc<Lookup>,
 }

@@ -1,4 +1,4 @@
-//! The messages between server and client, except events, and the close codes.
+//! The messages between server and client, without events, and the close codes of sessions.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::domain::event::EventId;
 use crate::fanout::router::Selection;
 use crate::token::Scope;
 
-/// The reason why a session ends. The client gets it as the code of the close frame. After a code below 4500 the client
-/// reconnects with its cursor; after any other code it does not reconnect.
+/// The reason why a session ends. Each reason has a code in the WebSocket close frame. If the code is below 4500, the
+/// client reconnects with its cursor. Otherwise the client does not reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
     /// The client closed the connection.
@@ -32,11 +32,11 @@ pub enum Close {
     TokenExpired,
     /// The client is too slow: its queue was full, it did not read, or it did not respond to pings.
     Lagged,
-    /// The client sent more messages or other frames than the rate limit allows.
+    /// The client sent more WebSocket frames than the rate limit allows.
     TooManyMessages,
     /// The session's token was revoked.
     TokenRevoked,
-    /// The store, or the token in this store, has its maximum number of sessions.
+    /// The store already has its maximum number of sessions, or its maximum number of sessions with this token.
     TooManySessions,
     /// The TCP connection has ended, so no close frame can be sent.
     Gone,
@@ -119,7 +119,7 @@ pub enum FromClient {
     },
 }
 
-/// An error in a client's message. The server responds with the code and text of the error.
+/// An error in the handling of a client's message. The client gets a response with the error's code and text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// The message does not follow the protocol.
@@ -130,12 +130,12 @@ pub enum Mistake {
     UnknownEvent,
     /// The database is not available. The client should send the acknowledgement again.
     AckNotSaved,
-    /// The scope of the token does not allow the message. The value is the required scope.
+    /// The scope of the client's token does not allow this message. The value is the scope that the message needs.
     OtherScope(Scope),
-    /// The new token is not valid, or does not open this store.
+    /// The new token is not valid, or gives no access to the session's stores.
     TokenRefused,
-    /// The database is not available, or the new token has its maximum number of sessions. The client should send the
-    /// token again.
+    /// The database is not available, or the store has the maximum number of sessions with the new token. The client
+    /// should send the token again.
     TokenNotTaken,
 }
 
@@ -166,8 +166,8 @@ impl Mistake {
     }
 }
 
-/// The first message of a session. `jitter_ms`: after a disconnect, the client waits a random time before it
-/// reconnects, at most this number of milliseconds.
+/// The first message of a session. `jitter_ms` tells the client how to reconnect after a disconnect: it waits a random
+/// time of at most this number of milliseconds.
 pub fn connected(
     selection: &Selection,
     session: &str,
@@ -183,20 +183,21 @@ pub fn connected(
     message.to_string().into()
 }
 
-/// The message that ends the replay: all later events are live.
+/// The message at the end of the replay. All later events in the session are live events.
 pub fn live(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"live","cursor":"{cursor}"}}"#).into()
 }
 
-/// A heartbeat: the client has received every event that this cursor covers.
+/// The heartbeat message. It tells the client that it has received every event that this cursor covers.
 pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
-/// Tells the client that this node cannot read the journal, so that newer events may exist.
+/// Tells the client that this node cannot read the journal now. There may be newer events that the client does not get.
 pub const STALE: &str = r#"{"type":"stale"}"#;
 
-/// The reason of a `resync_required` message to a live session: a mapping was changed, or a source's table was emptied.
+/// The reason in a `resync_required` message to a client with live events: a mapping was changed, or a source's table
+/// was emptied.
 pub const SOURCES_CHANGED: &str = "sources_changed";
 
 /// Tells the client to reload its lists, because its cursor is unusable or the lists are out of date. `reason` is a
@@ -217,7 +218,7 @@ pub fn pong() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"pong"}"#)
 }
 
-/// The response to an error in a client's message. `about` is the event that the message named. `None`: the message
+/// The response to a message with an error. `about` is the id of the event that the message named. `None`: the message
 /// named no event.
 pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     let mut message = json!({"type": "error", "code": mistake.as_str(), "message": mistake.message()});
@@ -230,8 +231,8 @@ pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     message.to_string().into()
 }
 
-/// Warns the client that its token expires after the time `left`. The session ends at the expiry, unless the client
-/// sends a new token before.
+/// Warns the client that its token expires after the time `left`. The session ends when the token expires, unless the
+/// client sends a new token before.
 pub fn token_expires(left: Duration) -> Utf8Bytes {
     format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
 }

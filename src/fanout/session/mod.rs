@@ -1,8 +1,8 @@
-//! A session: one connected client. The client first gets the events that it missed, and then live events. `ws` and
-//! `sse` are the transports.
+//! A session: one connected client. The client first gets the events that it missed (the replay), and then live events.
+//! `ws` and `sse` are the transports.
 //!
-//! A session subscribes first, and then reads the missed events. It skips live events that the read covered. So no
-//! event is missing or repeated between the replay and the live events.
+//! A session first subscribes to live events, and then reads the missed events. It skips live events that the replay
+//! has already sent. So no event is missing or repeated between the replay and the live events.
 
 mod client_message;
 mod clock;
@@ -37,10 +37,10 @@ use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, TokenId, TokenInvalidated};
 
-/// Number of bytes after which the session flushes its writes. So the session uses little memory for a client, even if
-/// the client's queue is long.
+/// Number of bytes after which the session flushes its writes, so that it needs little memory, even if its queue is
+/// long.
 const FLUSH_BYTES: usize = 256 * 1024;
-/// Maximum time for a client to take the flushed data.
+/// Maximum time for a client to receive flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The session of one connected client, from its subscription to its end.
@@ -50,19 +50,20 @@ pub struct Session {
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// The [`Position`] at the end of the replay: the replay has sent the events that it covers, so the session skips
-    /// them when they arrive live. `None`: the session had no replay yet.
+    /// The [`Position`] at the end of the replay. The session skips live events that this position covers, because the
+    /// replay has already sent them. `None`: there was no replay yet.
     replayed: Option<Position>,
-    /// Whether the client is a panel, according to its own messages. Receipts are recorded only for panels.
+    /// Whether the client has said that it is a panel. Receipts are recorded only for panels.
     panel: Panel,
-    /// Whether the client was told that this node cannot read the journal. While this is set, the client gets no
+    /// Whether the client was told that this node cannot read the journal. While this is `true`, the client gets no
     /// heartbeat.
     is_stale: bool,
 }
 
 impl Session {
-    /// Marks the client as a panel with this name, which its HTTP request contains. The client cannot send messages
-    /// over its stream of Server-Sent Events. From now on, each written event is recorded as sent to the panel.
+    /// Marks the client as a panel. The name comes from the request that opened the stream, because a client of
+    /// Server-Sent Events can send no messages. From now on, each event that the session sends is recorded as sent to
+    /// the panel.
     pub fn name_panel(&mut self, token: TokenId, name: &str) {
         let Selection::Store(store) = &self.selection else {
             return;
@@ -71,13 +72,15 @@ impl Session {
         self.panel = Panel::Stream(self.hub.panel_streams.open(store, token, name));
     }
 
-    /// Subscribes to a store. The session receives every event that the subscription's cursor does not cover.
+    /// Opens a session with a subscription to one store. The session receives every event that the subscription's
+    /// cursor does not cover.
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.holder())?;
         Ok(Self::of(hub, Selection::Store(store), grant, subscription))
     }
 
-    /// Subscribes to several stores, as [`Self::open`] does to one.
+    /// Opens a session with a subscription to several stores. The session receives every event that the subscription's
+    /// cursor does not cover.
     pub fn open_many(hub: &Arc<Hub>, many: ManyStores, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let many = Arc::new(many);
         let subscription = hub.router.subscribe_many(&many, grant.holder())?;
@@ -177,8 +180,8 @@ impl Session {
         }
     }
 
-    /// Ends the session if its token has expired. The session checks this before each step, so that it sends nothing
-    /// after the expiry.
+    /// Returns an error if the session's token has expired. The session calls this method before each step, so that it
+    /// sends nothing after the expiry.
     fn check_token(&self) -> Result<(), Close> {
         match self.grant.ends {
             Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
@@ -186,8 +189,8 @@ impl Session {
         }
     }
 
-    /// Sends a queued item, and the items after it in the queue, in one write. A large batch is sent in parts, each
-    /// with a separate deadline.
+    /// Sends a queued item, and the items that follow it in the queue, in one write. A large batch is sent in parts,
+    /// and each part has its own deadline.
     async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
@@ -241,7 +244,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the client to reload its lists, because the sources have changed.
+    /// Tells the client to reload its lists, because a mapping or a source has changed.
     async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
         let message = messages::resync_required(messages::SOURCES_CHANGED, &cursor);
         self.send_now(Outgoing::WithCursor(cursor, message), transport).await
@@ -252,7 +255,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    /// Writes a part of a batch, without the events that the replay has already sent.
+    /// Adds a part of a batch to the transport's buffer. Leaves out events that the replay has already sent.
     async fn put_part<T: Transport>(
         &mut self,
         part: BatchPart<'_>,
@@ -289,7 +292,7 @@ impl Session {
         self.written(transport.flush()).await
     }
 
-    /// Waits until the client has taken the data. Fails at the deadline, or when the router ends the session.
+    /// Waits for a write to the client. Fails if the write exceeds its deadline, or if the router ends the session.
     async fn written(&self, write: impl Future<Output = Result<(), Close>>) -> Result<(), Close> {
         tokio::select! {
             biased;
@@ -298,8 +301,8 @@ impl Session {
         }
     }
 
-    /// Sends a ping, and the newest cursor. A cursor may be sent only after all events that it covers. So the session
-    /// takes the cursor, sends the whole queue, and then sends the cursor.
+    /// Sends a ping, and a heartbeat with the newest cursor. A session may send a cursor only after all events that the
+    /// cursor covers. So this method takes the cursor first, then sends the whole queue, and then sends the cursor.
     async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
         self.put(Outgoing::Ping, transport).await?;
         let cursor = self.subscription.reached().map_err(close_for)?;

@@ -1,5 +1,6 @@
-//! Records whether a client is a panel, and which streams of Server-Sent Events panels have open on this node. A panel
-//! with such a stream sends its receipts in separate requests, so the node checks that the stream exists.
+//! Records whether the client of a session is a panel. Also counts the streams of Server-Sent Events that panels have
+//! open on this node. A panel with such a stream sends its receipts in separate requests, for which the node must know
+//! whether the stream exists.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +9,14 @@ use crate::domain::event::StoreId;
 use crate::store::presence::Present;
 use crate::token::TokenId;
 
-/// The kind of a session's client, according to the client's own messages: whether it is a panel, and whether it can
-/// ring.
+/// Whether the client of a session is a panel, and whether the panel can ring (play its sound). The client itself says
+/// this.
 pub(super) enum Panel {
-    /// The client has sent no message that it is a panel, so no receipts are recorded for it.
+    /// The client has not said that it is a panel, so no receipts are recorded for it.
     Unknown,
     /// The client is a panel whose sound is off.
     Silent,
-    /// The client is a panel on Server-Sent Events. The panel sends its receipts in separate requests.
+    /// The client is a panel with a stream of Server-Sent Events. The panel sends its receipts in separate requests.
     Stream(#[expect(dead_code, reason = "the stream is closed when it is dropped")] PanelStream),
     /// The client is a panel whose sound is on, so it can ring.
     Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
@@ -29,14 +30,14 @@ type PanelId = (StoreId, TokenId, String);
 #[derive(Default)]
 pub struct PanelStreams(Mutex<HashMap<PanelId, usize>>);
 
-/// An open stream of a panel. The stream counts as open until this value is dropped with its session.
+/// An open stream of a panel. Dropping this value means that the stream has ended.
 pub struct PanelStream {
     streams: Arc<PanelStreams>,
     panel: PanelId,
 }
 
 impl PanelStreams {
-    /// Counts a stream of this panel as open until the result is dropped.
+    /// Counts a stream of this panel as open, until the returned value is dropped.
     pub fn open(self: &Arc<Self>, store: &StoreId, token: TokenId, panel: &str) -> PanelStream {
         let panel = (store.clone(), token, panel.to_owned());
         *self.streams().entry(panel.clone()).or_default() += 1;
@@ -46,7 +47,7 @@ impl PanelStreams {
         }
     }
 
-    /// Whether this panel has a stream of Server-Sent Events on this node.
+    /// Whether this panel has an open stream of Server-Sent Events on this node.
     pub fn is_open(&self, store: &StoreId, token: TokenId, panel: &str) -> bool {
         self.streams().contains_key(&(store.clone(), token, panel.to_owned()))
     }

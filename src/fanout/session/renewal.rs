@@ -12,8 +12,8 @@ use crate::infra::telemetry::LogLimit;
 use crate::token::{Presented, Scope, Token, TokenLookup};
 
 impl Session {
-    /// Replaces the session's token by `token`, if the new token is valid and opens the session's stores. Otherwise the
-    /// session keeps its token. Returns the message for the client. `Err`: the session must end.
+    /// Replaces the session's token by `token`, if the new token is valid and gives access to the session's stores.
+    /// Otherwise the session keeps its old token. Returns the response for the client. `Err`: the session must end.
     pub(super) async fn renew(&mut self, token: &str) -> Result<Utf8Bytes, Close> {
         let begins = Token::beginning(token);
         let Some(presented) = Presented::parse(token) else {

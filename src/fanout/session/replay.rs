@@ -1,6 +1,6 @@
-//! Replays the events that a client missed. If only one client reconnects, its session reads the missed events from
-//! the journal, one page at a time. During a mass reconnect, the event cache serves the sessions: the first session
-//! fills the cache with past events for all others.
+//! Replays the events that a client missed. If only one client reconnects, its session reads the missed events from the
+//! journal, one page at a time. During a mass reconnect, sessions read the missed events from the event cache. The
+//! first of these sessions fills the cache with past events.
 
 use std::sync::Arc;
 
@@ -15,20 +15,21 @@ use crate::journal::{self, Page, Start};
 
 /// Maximum number of events in one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
-/// Maximum number of events in one page of a replay of several stores. For each page, Postgres sorts all events of
-/// these stores after the client's cursor. So larger pages cause fewer sorts.
+/// Maximum number of events in one page of a replay of several stores. For each page, Postgres sorts all missed events
+/// of these stores, so larger pages cause fewer sorts.
 const REPLAY_PAGE_OF_MANY_EVENTS: usize = 2000;
 
-/// The next part of a replay: one page, or the whole replay.
+/// The result of one step of a replay: one page, or the whole replay.
 enum Next {
     /// A page that was read from the journal.
     Page(Page),
-    /// The whole replay, served from the event cache.
+    /// The whole replay, which was read from the event cache.
     CachedReplay(CachedReplay),
 }
 
 impl Hub {
-    /// Translates journal rows to the events that clients receive, in the same order. Large events are shortened.
+    /// Translates rows of the journal into the events that clients receive, in the same order. Leaves out the large
+    /// parts of a large event.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let mut events = self.translate_whole(rows).await?;
         let max_bytes = self.router.max_event_bytes();
@@ -36,15 +37,15 @@ impl Hub {
         Ok(events)
     }
 
-    /// Translates journal rows as [`Self::translate`] does, but does not shorten large events.
+    /// Translates rows of the journal as [`Self::translate`] does, but keeps the large parts of large events.
     pub async fn translate_whole(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
         Ok(sources.partner_events(rows, &lookups))
     }
 
-    /// Fills the event cache with past events from the journal, unless the cache has them already. Concurrent callers
-    /// wait until the first caller has filled the cache.
+    /// Fills the event cache with past events from the journal, unless the cache has them already. If several sessions
+    /// call this method, the first fills the cache, and the others wait for it.
     pub async fn load_history(&self) {
         if let Some(wanted) = self.router.wants_history()
             && let Some(_first) = self.router.admission().begin_cache_warmup().await
@@ -58,8 +59,8 @@ impl Hub {
 }
 
 impl Session {
-    /// Sends the events that the cursor `after` does not cover. Returns the cursor after which the session sends live
-    /// events.
+    /// Sends the events that the client's cursor `after` does not cover. Returns the cursor at the end of the replay,
+    /// from which the session continues with live events.
     pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let mut after = after;
         loop {
@@ -166,7 +167,7 @@ impl Session {
         Close::Draining
     }
 
-    /// The whole replay from the event cache. `None`: the cache does not have all missed events.
+    /// Returns the whole replay from the event cache. `None`: the cache lacks some of the missed events.
     async fn replay_from(&self, after: &str) -> Option<CachedReplay> {
         // The cache groups its events by store. Streams of several stores are rare, so the journal serves them.
         let Selection::Store(store) = &self.selection else {

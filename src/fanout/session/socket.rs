@@ -1,5 +1,5 @@
-//! The socket below a session, with or without TLS. The upgrade to a WebSocket returns this type and not a boxed reader
-//! and writer, so that many frames can be written in one system call.
+//! The socket of a session, with or without TLS. It is a concrete type and not a boxed reader and writer, so that a
+//! session can write many frames in one system call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,21 +11,21 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
-/// A connection fails if the peer takes no byte of the written data for this time.
+/// Maximum time in which the peer receives no byte of the written data. After this time, the connection fails.
 const WRITE_PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The socket of an accepted connection.
 pub enum Socket {
     /// A connection without TLS.
     Plain(Tcp),
-    /// A connection with TLS. The stream is boxed, because it is large and this type is moved often.
+    /// A connection with TLS. The TLS stream is boxed, because it is large and this enum is moved often.
     Secure(Box<TlsStream<Tcp>>),
 }
 
-/// A TCP connection that fails if the peer takes no written byte for `WRITE_PROGRESS_DEADLINE`.
+/// A TCP connection that fails if a write makes no progress for `WRITE_PROGRESS_DEADLINE`.
 pub struct Tcp {
     stream: TcpStream,
-    /// The timer of a write that makes no progress. `None`: no write waits.
+    /// The timer of a write that makes no progress. `None`: no write is blocked.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,6 +1,6 @@
-//! A session over Server-Sent Events, for clients that cannot open a WebSocket. The field `id:` is the cursor, which a
-//! browser sends as `Last-Event-ID` when it reconnects. A client of this transport sends its acknowledgements as HTTP
-//! requests.
+//! A session over Server-Sent Events, for clients that cannot open a WebSocket. The field `id:` of each event is the
+//! cursor. A browser sends the last `id:` as `Last-Event-ID` when it reconnects. A client of this transport
+//! acknowledges events with HTTP requests.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::{Close, Incoming, Outgoing, Session, Transport};
 use crate::receipts::writer::Channel;
 
-/// Maximum number of buffers that wait between the session and the socket.
+/// Maximum number of buffers that the session has written and the socket has not taken yet.
 const QUEUE_BUFFERS: usize = 2;
 
 /// The transport that writes Server-Sent Events to a response body.
@@ -17,7 +17,7 @@ pub struct Sse {
     body: mpsc::Sender<Bytes>,
 }
 
-/// Creates the transport, and the receiver that supplies the response body.
+/// Creates the transport, and the receiver from which the response body is read.
 pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     let (body, receiver) = mpsc::channel(QUEUE_BUFFERS);
     (

@@ -10,11 +10,11 @@ use crate::receipts::writer::Channel;
 
 /// A message from the session to its client.
 pub enum Outgoing {
-    /// An event or another message, with the cursor that it carries.
+    /// An event or another message with a cursor. The values are the cursor and the text of the message.
     WithCursor(Arc<str>, Utf8Bytes),
     /// A message without a cursor.
     Message(Utf8Bytes),
-    /// A ping of the transport. A transport without pings ignores it.
+    /// A ping of the transport protocol. A transport without pings ignores it.
     Ping,
 }
 
@@ -22,31 +22,30 @@ pub enum Outgoing {
 pub enum Incoming {
     /// The client sent a text message.
     Text(Utf8Bytes),
-    /// The client answered a ping, or sent other data that shows that it is connected.
+    /// The client answered a ping, or sent other data that proves that it is connected.
     Alive,
     /// The connection has ended, for this reason.
     Closed(Close),
 }
 
-/// The transport of one session to its client.
+/// Carries the messages of one session to its client, and the client's messages to the session.
 pub trait Transport: Send {
-    /// Whether clients of this transport answer pings. If they do, the session ends when a client stays silent.
+    /// Whether clients of this transport answer pings. If so, the session ends a client that stays silent.
     const ANSWERS_PINGS: bool;
-    /// The channel that is recorded in receipts for events over this transport.
+    /// The channel in the receipts of events that are sent over this transport.
     const CHANNEL: Channel;
 
-    /// Adds a message to the buffer. If the buffer is full, the transport may write the buffered messages to the
-    /// client.
+    /// Adds a message to the transport's buffer. If the buffer is full, writes the buffered messages to the client.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Writes the buffered messages to the client.
+    /// Writes the buffered messages to the client, and waits until the socket has taken them.
     fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
     /// Waits for the client's next input. Cancel safe: dropping the future loses no input.
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
-    /// Tells the client why the session ends, if the client still reads.
+    /// Tells the client the reason of the session's end, if the client still reads, and closes the connection.
     fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 
-    /// Adds events of a batch, whose encoded text is shared with other sessions. A transport can override this method
-    /// to avoid a copy of the text.
+    /// Adds events of a batch to the transport's buffer. The encoded text of a batch is shared by several sessions. A
+    /// transport can override this method to write the shared text without a copy.
     fn feed_part(&mut self, part: BatchPart<'_>) -> impl Future<Output = Result<(), Close>> + Send {
         async move {
             for event in part.events {

@@ -1,5 +1,5 @@
-//! The frames that wait to be written to one socket. A batch's frames are shared with the store's other sessions. The
-//! client's other messages are gathered in a separate buffer. Both are written together, without another copy.
+//! The frames that wait to be written to one socket. Frames of batches are shared with other sessions of the store.
+//! Messages to this client only are gathered in a separate buffer. One write sends both, without another copy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -11,11 +11,11 @@ use tokio::io::AsyncWrite;
 
 use crate::fanout::router::put_text_frame;
 
-/// An empty ping as one frame without a mask.
+/// A ping as one WebSocket frame without payload and without a mask.
 const PING: [u8; 2] = [0x89, 0];
 /// Maximum number of buffers that one system call writes.
 const PIECES_AT_ONCE: usize = 32;
-/// Number of shared buffers for which an idle session keeps memory.
+/// Number of shared buffers for which an empty write buffer keeps memory.
 const IDLE_PIECES: usize = 4;
 
 /// The frames that wait to be written to one socket.
@@ -25,7 +25,7 @@ pub struct WriteBuffer {
     /// Frames of messages to this client only. They are written after the frames in `pieces`.
     own: Vec<u8>,
     bytes: usize,
-    /// Whether a frame is partly written. The rest of the frame must be written next.
+    /// Whether the first frame is partly written. The rest of this frame must be written before any other frame.
     midway: bool,
 }
 
@@ -55,7 +55,7 @@ impl WriteBuffer {
         self.bytes
     }
 
-    /// Whether a frame is partly written, so that no other frame may begin.
+    /// Whether a frame is partly written. The rest of this frame must be written before any other frame.
     pub fn is_midway(&self) -> bool {
         self.midway
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A socket that accepts a given number of bytes at each write. With 0, the write is pending.
+    /// A socket that accepts a limited number of bytes in each write. If the number is 0, the write stays pending.
     struct Narrow {
         takes: VecDeque<usize>,
         taken: Vec<u8>,

@@ -1,9 +1,9 @@
-//! A session over a WebSocket. This file does the upgrade itself, because `warp::ws()` keeps a read buffer of 128 KiB
-//! for each session. A panel sends little, so a read buffer of half a KiB is enough.
+//! A session over a WebSocket. This file upgrades the connection itself, because `warp::ws()` keeps a read buffer of
+//! 128 KiB for each session. A panel sends little data, so a read buffer of 512 bytes is enough.
 //!
-//! tungstenite reads the client's frames, and answers the client's pings and close frames. Outgoing frames bypass
-//! tungstenite, because a batch's frames are encoded once for all sessions of the store. tungstenite and this file
-//! write to the same socket, and neither may interrupt a frame of the other. So tungstenite's answers are flushed
+//! The library tungstenite reads the client's frames, and answers the client's pings and close frames. Outgoing frames
+//! bypass tungstenite, because a batch's frames are encoded once for all sessions of the store. tungstenite and this
+//! file write to the same socket, and neither may interrupt a frame of the other. So tungstenite's answers are flushed
 //! before an outgoing frame begins, and tungstenite is not polled while an outgoing frame is partly written.
 
 use std::future::poll_fn;
@@ -32,15 +32,15 @@ use crate::receipts::writer::Channel;
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 /// Size of an idle session's read buffer, in bytes. A longer message gets a larger buffer.
 const READ_BUFFER_BYTES: usize = 512;
-/// Number of bytes of outgoing messages that are gathered before a write.
+/// Number of bytes of outgoing messages that the session gathers before it writes them.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
-/// Maximum size of tungstenite's own write buffer, in bytes. It holds only pongs and the close frame, so a full buffer
-/// is a defect.
+/// Maximum size of tungstenite's own write buffer, in bytes. This buffer holds only pongs and the close frame, so it
+/// never fills up unless the program has a defect.
 const MAX_CONTROL_BYTES: usize = 16 * 1024;
-/// Maximum number of bytes that are read and discarded after a client has sent too many frames. The client can then
-/// read the close reason.
+/// Maximum number of bytes that the session reads and discards after a client has sent too many frames. Meanwhile, the
+/// client can read the close frame with the reason.
 const MAX_READ_OFF_BYTES: usize = 256 * 1024;
-/// Maximum time of the upgrade after its HTTP response was sent.
+/// Maximum time from the HTTP response to the end of the upgrade.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// Maximum time for a client to receive the close frame, and to answer it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -51,8 +51,8 @@ pub struct Ws {
     write_buffer: WriteBuffer,
 }
 
-/// Waits for the upgrade, and runs the session. If no session could start, sends the client the reason. `after` is the
-/// client's cursor from an earlier session. `None`: the client has no cursor.
+/// Waits for the upgrade, and runs the session. If `session` is an error, sends it to the client as the reason of the
+/// close. `after` is the client's cursor from an earlier session. `None`: the client has no cursor.
 pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
     // The future is boxed, because it ends before the session becomes idle, and should occupy no memory after its end.
     let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {
@@ -115,7 +115,7 @@ impl Ws {
 }
 
 impl Ws {
-    /// Reads and discards the client's data, until the client closes or the limit is reached.
+    /// Reads and discards the client's data, until the client closes the connection or `MAX_READ_OFF_BYTES` are read.
     async fn read_off(&mut self) {
         let socket = self.stream.get_mut().unmetered();
         let (mut read, mut nothing) = (0, [0; READ_BUFFER_BYTES]);

@@ -1,4 +1,5 @@
-//! Finds the address of a connection's client: the peer of the socket, or the address that a trusted proxy names.
+//! Finds the address of a connection's client: the peer of the socket, or the client address that a trusted proxy
+//! forwards.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +9,7 @@ use warp::http::HeaderMap;
 
 /// Length of the fixed part of a PROXY header of version 2, bytes. The addresses follow this part.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Maximum length of the second part of a PROXY header, bytes. This part has the addresses, and optional values of
+/// Maximum length of the variable part of a PROXY header, bytes. This part has the addresses, and optional values of
 /// the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -65,8 +66,8 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
-/// Reads the PROXY header at the start of a connection. Returns the client's address. `None`: the proxy connects on its
-/// own behalf, for example for a health check.
+/// Reads the PROXY header at the start of a connection. Returns the client's address. `None`: the proxy connects for
+/// itself, for example for a health check.
 pub async fn read_proxy_header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, NoHeader> {
     let mut header = vec![0; PROXY_HEAD_BYTES];
     socket.read_exact(&mut header).await?;

@@ -43,8 +43,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The whole HTTP response as text. Its body has the form of all other errors. The server writes the response
-    /// itself, because warp received no request.
+    /// The whole HTTP response as text. Its body has the same JSON form as other errors. The server writes this
+    /// response itself, because the connection is refused before warp has a request to answer.
     fn response(self) -> String {
         let (status, retry_after_s, code, message) = match self {
             Self::OtherProtocol => (
@@ -76,15 +76,15 @@ impl Refusal {
     }
 }
 
-/// The data of a connection that each of its requests carries.
+/// The data of a connection. Each request of the connection carries a reference to it.
 #[derive(Debug)]
 pub struct Connection {
-    /// The slot that the connection occupies among all connections. If a request becomes a session, the session keeps
-    /// the slot.
+    /// The connection's slot, which counts against the limits of connections. If a request becomes a session, the
+    /// session keeps the slot.
     pub slot: Arc<ConnectionSlot>,
     /// The address of the peer. If a trusted proxy sent a PROXY header, this is the client's address in that header.
     pub peer: IpAddr,
-    /// Whether the connection has sent a request.
+    /// Whether a request has arrived on the connection.
     has_asked: AtomicBool,
 }
 
@@ -177,7 +177,7 @@ where
     }
 }
 
-/// The error to send after the connection has failed. `None`: no error is sent.
+/// Returns the error that the server sends after the connection has failed. `None`: it sends no error.
 fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     match ended {
         Ok(()) => None,
@@ -208,8 +208,8 @@ async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket>
     }
 }
 
-/// Sends the error, and closes the connection after the client has read it. If the server closed earlier, the client
-/// might not receive the error.
+/// Sends the error, and waits until the client has read it and closes the connection. If the server closed the
+/// connection first, the client might not receive the error.
 async fn refuse(mut socket: Socket, refusal: Refusal) {
     let sending = async {
         socket.write_all(refusal.response().as_bytes()).await?;
@@ -230,7 +230,7 @@ fn timed_out(waited_for: &'static str) {
     metrics::counter!("vestnik_connections_timed_out_total", "waited_for" => waited_for).increment(1);
 }
 
-/// Attaches the connection to each of its requests.
+/// A service that attaches the connection's data to each request of the connection.
 #[derive(Clone)]
 struct WithConnection<S> {
     routes: S,

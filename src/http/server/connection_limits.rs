@@ -1,6 +1,6 @@
-//! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only a
-//! share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests.
-//! So a silent connection cannot keep a slot, and a new connection has time to show its token.
+//! Limits the number of open connections. A guest is a connection on which the client has sent no valid token yet.
+//! Guests may use only a share of all slots. If the share is full, a new guest replaces the oldest guest of the network
+//! with the most guests. So a silent connection cannot keep a slot, and a new connection has time to send its token.
 //!
 //! A connection with a valid token is never closed for another connection. If connections with valid tokens fill all
 //! slots, the server still admits a few guests. Such a guest may be a health check, or a client that must send a
@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// Maximum number of connections that are being closed to make room. If more are being closed, a new connection is
-/// refused.
+/// Maximum number of connections that are being closed to make room for new ones. Above this number, new connections
+/// are refused.
 const MAX_CLOSING: usize = 1024;
 /// Maximum number of connections that get an error response while they are being closed. Further connections are closed
 /// without a response, which is faster.
 const MAX_TOLD: usize = 128;
-/// Number of guests that are admitted although other connections fill all slots. The number is lower if the system has
-/// few file descriptors.
+/// Number of guests (connections without a valid token) that are admitted when other connections fill all slots. The
+/// number is lower if the system has few file descriptors.
 const EXTRA_GUESTS: usize = 16;
 
 /// The maximum numbers of open connections.
@@ -29,7 +29,7 @@ const EXTRA_GUESTS: usize = 16;
 pub struct Limits {
     /// Maximum number of all connections.
     pub max: usize,
-    /// Maximum number of guests: connections without a valid token.
+    /// Maximum number of guests. A guest is a connection without a valid token.
     pub max_guests: usize,
     /// Maximum number of guests from one network.
     pub max_guests_of_network: usize,
@@ -53,13 +53,13 @@ impl Network {
 /// Whether a connection comes from a client or from a trusted proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The peer is a client, or an unknown proxy.
+    /// The peer is a client, or a proxy that is not trusted.
     Client,
     /// The peer is a trusted proxy. It connects on behalf of many clients, so the limit of one network does not apply.
     Proxy,
 }
 
-/// The limit that a new connection exceeded, so that the connection of a guest was closed to make room.
+/// The limit that a new connection exceeded. To make room, the server closed the connection of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// The limit of all connections.
@@ -98,9 +98,9 @@ struct Inner {
     guests: usize,
     closing: usize,
     next_number: u64,
-    /// The network of each guest, by the guest's number.
+    /// The network of each guest. A guest is a connection without a valid token. The key is the guest's number.
     guest_networks: HashMap<u64, Network>,
-    /// The guests of each network, by number. A lower number means an older guest.
+    /// The guests of each network. The inner key is the guest's number; an older guest has a lower number.
     networks: HashMap<Network, BTreeMap<u64, Weak<ConnectionSlot>>>,
     /// All networks with guests, ordered by the number of guests, and then by the age of the oldest guest. If a guest
     /// must be closed, it is the oldest guest of the last network in this order.
@@ -112,7 +112,7 @@ struct Inner {
 pub struct ConnectionSlot {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    /// The limit of all connections at the time when this connection was admitted.
+    /// The maximum number of all connections when this connection was admitted.
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
@@ -120,12 +120,13 @@ pub struct ConnectionSlot {
     close: Notify,
 }
 
-/// How a guest's connection is closed to make room for another connection.
+/// How the server closes a guest's connection to make room for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
     /// The client gets an error response with the reason before the connection is closed.
     WithReason,
-    /// The connection is closed at once, because its slot is needed, or too many connections are being closed already.
+    /// The connection is closed immediately, because its slot is needed now, or because too many connections are being
+    /// closed already.
     AtOnce,
 }
 
@@ -144,7 +145,7 @@ impl ConnectionLimits {
 
     /// Admits a new connection as a guest. `files` is the number of connections for which the system has file
     /// descriptors. Returns the connection's slot. If another guest is closed to make room, also returns the limit that
-    /// was exceeded.
+    /// the new connection exceeded.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,
@@ -191,7 +192,7 @@ impl ConnectionLimits {
         Ok((slot, closed))
     }
 
-    /// Closes a guest, because the system has no further file descriptor. Returns whether a guest was found.
+    /// Closes a guest, because the system has no free file descriptor. Returns `false` if there is no guest.
     pub fn close_a_guest(&self) -> bool {
         self.inner().close_a_guest(Closing::AtOnce)
     }
@@ -268,8 +269,8 @@ impl Inner {
 }
 
 impl ConnectionSlot {
-    /// Records that the connection has shown a valid token, so that it is a guest no longer. `Err`: connections with
-    /// tokens fill all slots, so the connection stays a guest.
+    /// Records that the client has sent a valid token, so the connection is no longer a guest. `Err`: connections with
+    /// valid tokens fill all slots, so the connection stays a guest.
     pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
         if !may_go {
@@ -289,7 +290,7 @@ impl ConnectionSlot {
         Ok(())
     }
 
-    /// Assigns this guest to the network of its real client, which a proxy has named.
+    /// Moves this guest to the network of its real client, whose address a trusted proxy has forwarded.
     pub fn is_of(self: &Arc<Self>, network: Network) {
         let mut inner = self.limits.inner();
         if !self.is_guest.load(Ordering::Relaxed) {
@@ -302,7 +303,7 @@ impl ConnectionSlot {
         inner.add_guest(network, self.number, self);
     }
 
-    /// Waits until the connection must be closed to make room. Returns how it is closed.
+    /// Waits until the limits require that this connection is closed. Returns how to close it.
     pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;

@@ -1,4 +1,4 @@
-//! Opens a WebSocket from the node to its own listener, for the self-test. The connection passes the same socket,
+//! Opens a WebSocket from the node to its own listening socket, for the self-test. The connection goes through the same
 //! limits, TLS and routes as a client's connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,12 +17,12 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 
 use super::{Certificate, Proxies};
 
-/// A PROXY header of version 2 without a client address: the proxy connects on its own behalf.
+/// A PROXY header of version 2 without a client address. It means that the proxy connects for itself.
 const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 /// The host name in the header `Host` if the setting `http.hosts` is empty.
 const ANY_HOST: &str = "localhost";
 
-/// The address, host name and certificate with which a node connects to its own listener.
+/// The data with which a node connects to its own listening socket: address, host name and certificate.
 #[derive(Debug, Clone)]
 pub struct Loopback {
     address: SocketAddr,
@@ -34,7 +34,7 @@ pub struct Loopback {
 /// The reason why the node could not connect to itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreached {
-    /// The server is busy: a limit refused the connection, as it refuses clients.
+    /// The server is busy: the connection exceeded a limit that applies to clients, too.
     #[error("the server is busy: it answered {0}")]
     Busy(StatusCode),
     /// The server responded with another error status.
@@ -64,7 +64,8 @@ impl From<Error> for Unreached {
 }
 
 impl Loopback {
-    /// Creates the connection data for a listener at this address. `hosts`: the host names that its requests may have.
+    /// Creates the data for a listening socket at this address. `hosts` are the host names that the server accepts in
+    /// requests; empty: any host name.
     pub(super) fn new(
         address: SocketAddr,
         hosts: &[String],
@@ -84,7 +85,7 @@ impl Loopback {
         }
     }
 
-    /// Opens a WebSocket on this path with a token.
+    /// Opens a WebSocket to the route at `path`. The request carries `token`.
     pub async fn open(&self, path: &str, token: &str) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Unreached> {
         let mut socket = TcpStream::connect(self.address).await?;
         if self.sends_header {
@@ -104,7 +105,7 @@ impl Loopback {
     }
 }
 
-/// Creates a TLS client that accepts only the listener's own certificate. The name in the certificate is not checked,
+/// Creates a TLS client that accepts only the certificate of this server. The name in the certificate is not checked,
 /// because it need not be a name of this machine.
 fn trusting(certificate: &Arc<Certificate>) -> Result<rustls::ClientConfig, Error> {
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(certificate.provider()))

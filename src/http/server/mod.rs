@@ -1,5 +1,5 @@
-//! The listening sockets. This module accepts connections, and passes their requests to warp. It exists because warp
-//! itself has no TLS, no timeout for a request head, and does not end upgraded sockets at shutdown.
+//! The listening sockets. This module accepts connections, and passes their requests to warp. warp's own server is not
+//! used: it has no TLS, no timeout for a request head, and does not close upgraded sockets at shutdown.
 
 mod client;
 mod connection;
@@ -30,15 +30,15 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::infra::telemetry::LogLimit;
 
-/// Pause before the next accept, after the system had no file descriptor for a further socket.
+/// Pause before the next attempt to accept a connection, after an attempt failed because no file descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Number of connections that are accepted at once after a quiet time.
+/// Number of connections that the node may accept in a burst, after a quiet time.
 const AT_ONCE: u32 = 16;
 /// CPU time of one core that the node reserves for each further connection. Without this limit, a node would accept and
 /// read thousands of connections after a restart before it sends the next live order. With the limit, new connections
-/// wait in the kernel. Of 5,000 connections on 2 cores, the last one waits 1.25 s. A request to `/healthz` waits at
-/// most as long. Twice this CPU time did not make live orders faster (`cargo bench --bench replay`).
+/// wait in the kernel. If 5,000 connections arrive on 2 cores, the last one waits 1.25 s. A request to `/healthz` waits
+/// at most as long. Twice this CPU time did not make live orders faster (`cargo bench --bench replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
 /// Maximum number of connections that wait in the kernel to be accepted. If the queue is full, the kernel ignores
@@ -49,12 +49,12 @@ const BACKLOG: u32 = 8192;
 /// setting, the kernel may use megabytes for each connection.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// TCP keepalive of a silent connection: the time until the first probe, the time between two probes, and the number of
-/// probes.
+/// Settings of TCP keepalive for a silent connection: the time until the first probe, the time between probes, and the
+/// number of probes without a response.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// A connection ends if the peer does not confirm sent data for this time.
+/// Maximum time for a peer to acknowledge sent data. After this time, the kernel closes the connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The reason why a server could not start.
@@ -150,8 +150,8 @@ impl Server {
         Arc::clone(&self.proxies)
     }
 
-    /// The data with which the node connects to its own listener, for the self-test. `hosts`: the host names that
-    /// requests may have.
+    /// The data with which the node connects to this server, for the self-test. `hosts` are the host names that the
+    /// server accepts in requests; empty: any host name.
     pub fn loopback(&self, hosts: &[String]) -> std::io::Result<Loopback> {
         let address = self.address()?;
         Ok(Loopback::new(address, hosts, self.certificate(), &self.proxies))
@@ -228,7 +228,8 @@ impl Server {
         }
     }
 
-    /// Handles a failed accept: the system has no file descriptor left, or the connection has ended already.
+    /// Handles a failed accept, usually because the system has no free file descriptor. Closes a guest, and waits for
+    /// `ACCEPT_PAUSE`.
     async fn no_socket(&self, error: &std::io::Error) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "system").increment(1);
@@ -273,7 +274,8 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
     })
 }
 
-/// Sets the TCP options that detect a peer that has disappeared, even if the connection is silent.
+/// Sets the TCP options with which the kernel detects a peer that has disappeared, even on a silent connection. Also
+/// disables Nagle's algorithm.
 fn tune(socket: &TcpStream) {
     let tuned = || {
         // An order is one small frame, and must be sent without waiting for a full packet.

@@ -1,5 +1,5 @@
-//! The TLS certificate of the server. The node reads it at the start, when its files change, and on request. Open
-//! connections keep the certificate with which they began.
+//! The TLS certificate of the server. The node reads it at the start, when its files change, and when an operator
+//! requests it. Open connections keep the certificate that they had at their start.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -49,7 +49,7 @@ impl Certificate {
         }))
     }
 
-    /// The cryptographic library for this certificate.
+    /// The library of cryptographic algorithms for this certificate.
     pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
     }
@@ -97,7 +97,8 @@ impl Certificate {
         }
     }
 
-    /// The modification time, size and inode of both files. They differ after a file was changed or replaced.
+    /// The modification time, size and inode of the certificate file and of the key file. A change or replacement of a
+    /// file changes these values.
     fn stamps(&self) -> [Option<(SystemTime, u64, u64)>; 2] {
         let stamp = |metadata: Metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()));
         [&self.files.certificate, &self.files.key].map(|file| std::fs::metadata(file).ok().and_then(stamp))

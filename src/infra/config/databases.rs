@@ -10,16 +10,16 @@ use super::{Database, ServedDatabase, Telegram};
 use crate::infra::config::telegram::is_bot_token;
 use crate::infra::db::{Address, Surroundings};
 
-/// The most databases that one node may serve. Each database needs its own connection pools, and its own task that
-/// reads new events.
+/// Maximum number of databases that one node may serve. Each database needs its own connection pools, and its own task
+/// that reads new events.
 const MOST: usize = 64;
 const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\", stores = [\"7\"], listen_url = \"…\", telegram_token = \"…\" }, \
      each with a name and a url of its own, and a store in one of them only";
 
 impl Reading {
     /// Reads the databases to serve. Each database has its own name, addresses, stores and bot token. All other
-    /// settings of `[database]` and `[telegram]` apply to all databases. Invalid entries are reported and left out. The
-    /// result is empty if the setting is not used.
+    /// settings of `[database]` and `[telegram]` apply to each database. Invalid entries are reported and left out. The
+    /// result is empty if `databases` is not set.
     pub(super) fn read_databases(&mut self, database: &Database, telegram: &Telegram) -> Vec<ServedDatabase> {
         let Some((value, place)) = self.values.get("databases").cloned() else {
             return Vec::new();
@@ -124,7 +124,7 @@ fn read(
     })
 }
 
-/// Whether no two databases share a name, an address, a bot or a store.
+/// Whether the databases are all different: no name, address, bot or store occurs in two of them.
 fn are_apart(databases: &[ServedDatabase]) -> bool {
     fn differ<T: Ord>(all: impl Iterator<Item = T>) -> bool {
         let mut seen = BTreeSet::new();

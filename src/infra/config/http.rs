@@ -118,7 +118,8 @@ impl Reading {
     }
 }
 
-/// The default of `max_per_token`: half of `max_per_store`, or all of `max_per_store` if that is less than four.
+/// The default of `max_per_token`: half of `max_per_store`, but all of `max_per_store` if that number is less than
+/// four.
 fn share_of_token(max_per_store: usize) -> usize {
     match max_per_store {
         few @ 0..4 => few,

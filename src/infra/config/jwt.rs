@@ -109,8 +109,8 @@ impl Reading {
     }
 }
 
-/// Whether a URL is plain http to this machine. The issuer's keys may be fetched from such a URL, because nobody on the
-/// network can change the response.
+/// Whether a URL is plain http to this machine. The issuer's keys may be fetched from such a URL without TLS, because
+/// nobody on the network can change the response.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")

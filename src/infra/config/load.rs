@@ -14,17 +14,17 @@ use super::{Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, S
 use crate::infra::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
-/// The settings file that is read if the command line names no file, and if this file exists.
+/// The settings file that is read if it exists and the command line names no other file.
 const USUAL_FILE: &str = "vestnik.toml";
-/// Environment variables with a short name, each with the setting whose value it contains.
+/// Short names of environment variables, each with the setting whose value the variable contains.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
-/// The connection string if no database URL is set, but environment variables of libpq (Postgres' C library), such as
-/// PGHOST, select a Postgres.
+/// The connection string for a Postgres that the environment selects, if no database URL is set. The environment
+/// selects a Postgres by variables of libpq (Postgres' C library), such as PGHOST.
 const EVERYTHING_FROM_THE_ENVIRONMENT: &str = "postgresql://";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The places from which settings are read, in addition to the defaults. The command line has precedence over the
-/// environment, and the environment over the file.
+/// The places from which settings are read, in addition to the defaults. A value from the command line overrides the
+/// environment, and a value from the environment overrides the file.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The path of the settings file. `None`: no file is read.
@@ -36,8 +36,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources of this process. The file is `file` (from `--config FILE`), otherwise `./vestnik.toml` if this file
-    /// exists.
+    /// The sources of this process. The settings file is `file` (from `--config FILE`). If `file` is `None`, it is
+    /// `./vestnik.toml`, if this file exists.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|usual| usual.exists());
         Self {
@@ -118,8 +118,8 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     }
 }
 
-/// Whether a source of settings may define new names. Only `vestnik.default.toml` may; every other source may only set
-/// names that exist.
+/// Whether a source of settings may contain unknown names. `vestnik.default.toml` defines all names. Every other source
+/// may use only these names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SettingNames {
     Define,
@@ -128,10 +128,10 @@ enum SettingNames {
 
 #[derive(Default)]
 pub(super) struct Reading {
-    /// Each setting's value and the source of the value, by `section.key`.
+    /// The value of each setting, and the source of the value. The key is the setting's name, `section.key`.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
-    /// The environment variables and the files that supply the missing parts of a Postgres URL, as in libpq.
+    /// The environment variables and files from which the missing parts of a Postgres URL are taken, as in libpq.
     pub(super) surroundings: Surroundings,
 }
 
@@ -170,8 +170,8 @@ impl Reading {
         self.values.insert(name.to_owned(), (value, place.to_owned()));
     }
 
-    /// Returns the name of the setting for the environment variable `VESTNIK_SECTION_KEY`. `None`: no setting has this
-    /// variable.
+    /// Returns the name of the setting that the environment variable `VESTNIK_SECTION_KEY` sets. `None`: the variable
+    /// sets no setting.
     fn name_of(&self, variable: &str) -> Option<String> {
         let wanted = variable.strip_prefix("VESTNIK_")?;
         let named = |name: &&String| name.replace('.', "_").eq_ignore_ascii_case(wanted);
@@ -196,15 +196,15 @@ impl Reading {
         });
     }
 
-    /// Reports a setting whose value contradicts another setting. `allowed` describes the valid values.
+    /// Reports that the value of this setting contradicts another setting. `allowed` describes the valid values.
     pub(super) fn complain_of(&mut self, name: &str, allowed: &str) {
         if let Some((value, place)) = self.values.get(name).cloned() {
             self.complain(name, Some(&value), &place, allowed);
         }
     }
 
-    /// Parses the setting's value with `read`. If `read` returns `None`, reports the setting; the report contains
-    /// `allowed`.
+    /// Parses the value of the setting `name` with `read`. If `read` returns `None`, reports the setting as invalid;
+    /// the report contains `allowed`.
     pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
         let read = read(&value);
@@ -271,8 +271,8 @@ impl Reading {
         Some(url)
     }
 
-    /// Returns an empty connection string. With this string, all parts of the address come from the environment, as for
-    /// psql without arguments.
+    /// Returns a connection string without any part of the address. All parts then come from the environment, as for
+    /// psql without arguments. Reports a problem if the environment is invalid.
     fn database_of_the_environment(&mut self) -> Option<SecretString> {
         let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
         if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {

@@ -1,5 +1,5 @@
-//! Vestnik's settings. The sources are `vestnik.default.toml`, a file, the environment and flags, and each overrides
-//! the sources before it. `load` reads and checks the settings.
+//! Vestnik's settings. They come from `vestnik.default.toml`, a file, the environment, and flags. Each of these sources
+//! overrides the earlier ones. `load` reads and checks the settings.
 
 mod answers;
 mod databases;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// All settings of a node. They were checked when they were read.
+/// All settings of a node. `load` has checked them.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The HTTP server for panels and other clients.
@@ -37,20 +37,20 @@ pub struct Config {
     pub databases: Vec<ServedDatabase>,
     /// The private Postgres, which Vestnik starts if no database is configured.
     pub embedded: Embedded,
-    /// How the shop's tables are managed.
+    /// Whether Vestnik or the shop manages the shop's tables.
     pub shop: Shop,
-    /// How long events are kept, and how often the reconciler runs. The reconciler compares the shop's tables with the
+    /// The retention of events, and the interval of the reconciler. The reconciler compares the shop's tables with the
     /// journal.
     pub journal: Journal,
     /// The limits of sessions. A session is one live client.
     pub session: Session,
     /// The rules for people's answers to orders and bookings.
     pub answers: Answers,
-    /// The Telegram bot and its messages. `None`: there is no bot, and nobody is notified if an order stays unanswered.
+    /// The Telegram bot and its messages. `None`: there is no bot, and nobody gets a message about an unanswered order.
     pub telegram: Option<Telegram>,
-    /// The addresses that webhooks may have.
+    /// The rules for the addresses of webhooks.
     pub webhook: Webhook,
-    /// What is logged, and in which format.
+    /// The filter and the format of the log.
     pub log: Log,
 }
 
@@ -61,7 +61,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Origins of web pages that may connect, in addition to the server's own origin.
     pub allowed_origins: Vec<String>,
-    /// The values that the Host header of a request may have. A request with another host is refused. Empty: any host.
+    /// The host names that clients may use in the header `Host`. A request with another host is refused. Empty: any
+    /// host is allowed.
     pub hosts: Vec<String>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -69,9 +70,9 @@ pub struct Http {
     pub max_unauthenticated: usize,
     /// Maximum number of open connections without a valid token from one client address.
     pub max_unauthenticated_per_address: usize,
-    /// Maximum requests a second without a valid token from one client address.
+    /// Maximum number of requests a second from one client address without a valid token.
     pub requests_per_address: u32,
-    /// Maximum requests a second with one token.
+    /// Maximum number of requests a second with one token.
     pub requests_per_token: u32,
     /// Proxies whose forwarded client addresses are trusted.
     pub trusted_proxies: Vec<IpNet>,
@@ -103,21 +104,21 @@ pub struct Tls {
 /// The connection to a served database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// The database's URL, which may hold a password; `None`: the private Postgres is served.
+    /// The database's URL, which may contain a password. `None`: the node serves the private Postgres.
     pub url: Option<SecretString>,
-    /// Postgres' direct address for LISTEN and migrations, if `url` is a transaction pooler. `None`: `url` is used for
-    /// these, too.
+    /// Postgres' direct address for LISTEN and migrations, if `url` is the address of a transaction pooler. `None`:
+    /// `url` is also used for LISTEN and migrations.
     pub listen_url: Option<SecretString>,
     /// Whether Postgres notifies the feed about new events, or the feed polls. The feed is the task that reads new
     /// events.
     pub notify: Notify,
-    /// The first of the two numbers in the keys of two advisory locks. With these locks, nodes tell writers not to
-    /// notify while a node polls anyway. The triggers use the value that the last migration wrote.
+    /// The first of the two numbers in the keys of two advisory locks. A polling node holds these locks to suppress
+    /// NOTIFY: writers then do not notify. The triggers use the value that the last migration wrote.
     pub notify_lock_key: i32,
-    /// If more than this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
+    /// Share of Postgres' notification queue, 0 to 1. If more of the queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
-    /// Interval at which an idle feed reads the journal without a notification. If such a read finds an event, a
-    /// notification was missed.
+    /// Interval at which an idle feed reads the journal, even if no notification arrives. If such a read finds an
+    /// event, a notification was lost.
     pub fallback_poll_interval: Duration,
     /// Number of connections in the pool for replays, status changes and background work.
     pub pool_size: usize,
@@ -138,8 +139,8 @@ pub struct ServedDatabase {
     pub database: Database,
     /// The ids of the stores in this database. `None`: Vestnik reads the ids from the tables of the database.
     pub stores: Option<BTreeSet<String>>,
-    /// The Telegram bot of the database's stores. `None`: there is no bot, and nobody is notified if an order stays
-    /// unanswered.
+    /// The Telegram bot of the database's stores. `None`: there is no bot, and nobody gets a message about an
+    /// unanswered order.
     pub telegram: Option<Telegram>,
 }
 
@@ -159,12 +160,12 @@ pub struct Embedded {
     pub directory: PathBuf,
 }
 
-/// How the shop's tables are managed.
+/// The settings of the shop's tables.
 #[derive(Debug, Clone)]
 pub struct Shop {
     /// Whether Vestnik or the shop manages the tables.
     pub schema: ShopSchema,
-    /// The directory for the backup that `vestnik migrate` writes before V23, a migration that renames the statuses of
+    /// The directory in which `vestnik migrate` writes a backup before migration V23, which renames the statuses of
     /// orders.
     pub backup_directory: PathBuf,
 }
@@ -178,13 +179,14 @@ pub enum ShopSchema {
     Own,
 }
 
-/// How long events are kept, and how often the reconciler runs. The reconciler compares the shop's tables with the
+/// The settings of the journal (the table of events), and of the reconciler, which compares the shop's tables with the
 /// journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// How long events are kept, for clients that reconnect and for lists of earlier events.
+    /// Time for which events are kept. Clients that reconnect and lists of earlier events need them.
     pub retention: Duration,
-    /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: it is off.
+    /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: the
+    /// reconciler is off.
     pub reconcile_interval: Option<Duration>,
 }
 
@@ -193,14 +195,14 @@ pub struct Journal {
 pub struct Session {
     /// Interval between two pings. A heartbeat message is sent with each ping.
     pub ping_interval: Duration,
-    /// Maximum bytes of events that wait to be sent to one session. If more bytes wait, the session is closed.
+    /// Maximum number of bytes that wait to be sent to one session. Above this number, the session is closed.
     pub send_queue_bytes: usize,
-    /// Maximum bytes of an event's payload. If a payload is larger, its large parts are left out.
+    /// Maximum size of an event's payload, in bytes. Vestnik leaves out the large parts of a larger payload.
     pub max_event_bytes: usize,
-    /// Maximum sessions of one store on this node.
+    /// Maximum number of sessions of one store on this node.
     pub max_per_store: usize,
-    /// Maximum sessions of one store with one token on this node. This limit is usually lower than `max_per_store`, so
-    /// that one token cannot use all sessions of a store.
+    /// Maximum number of sessions of one store with one token on this node. This limit is usually lower than
+    /// `max_per_store`, so that one token cannot use all sessions of a store.
     pub max_per_token: usize,
 }
 
@@ -209,8 +211,8 @@ pub struct Session {
 pub struct Answers {
     /// How long after a status change a person may undo it. 0: never.
     pub step_back: Duration,
-    /// The secrets that sign people's answers when Vestnik posts them to shops' own APIs. During a replacement of the
-    /// secret, both secrets are listed. Empty: no answer is posted.
+    /// The secrets with which Vestnik signs people's answers when it posts them to shops' own APIs. During a
+    /// replacement of the secret, the list has the old and the new secret. Empty: no answer is posted.
     pub secrets: Vec<SecretString>,
 }
 
@@ -226,19 +228,20 @@ pub struct Telegram {
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// If an event is older than this when its message is enqueued, it gets no message of its own. Instead, a digest
-    /// (one message for many events) lists it.
+    /// Maximum age of an event that gets its own message. If an event is older when its message is enqueued, a digest
+    /// lists the event instead. A digest is one message for many events.
     pub digest_after: Duration,
-    /// Maximum messages that wait for one chat. If more wait, the chat gets a digest: one message for many events.
+    /// Maximum number of messages that wait for one chat. If more messages wait, the chat gets a digest: one message
+    /// for many events.
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// A node that begins to send a message has a lease of this length. During the lease, no other node sends this
-    /// message. The lease is longer than `deadline`.
+    /// Length of the lease of a message. When a node begins to send a message, it takes the lease, and until the lease
+    /// ends, no other node sends this message. The lease is longer than `deadline`.
     pub lease: Duration,
 }
 
-/// The addresses that webhooks may have.
+/// The rules for the addresses of webhooks.
 #[derive(Debug, Clone, Copy)]
 pub struct Webhook {
     /// Whether webhooks may use plain http and private network addresses.
@@ -246,13 +249,13 @@ pub struct Webhook {
 }
 
 impl Telegram {
-    /// Whether a bot is configured, which means that it has a token.
+    /// Whether a bot is configured: it has a token.
     pub fn is_on(&self) -> bool {
         !self.token.expose_secret().is_empty()
     }
 }
 
-/// What is logged, and in which format.
+/// The filter and the format of the log.
 #[derive(Debug, Clone)]
 pub struct Log {
     /// The filter of log lines, in the syntax of `tracing`, such as `info,vestnik::feed=debug`.
@@ -271,8 +274,8 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Returns the settings for each served database. The second value is the database's entry in `databases`. `None`:
-    /// the node serves only one database.
+    /// Returns the settings of each served database, together with its entry in `databases`. The entry is `None` if the
+    /// node serves only one database.
     pub fn each_database(&self) -> Vec<(Self, Option<ServedDatabase>)> {
         if self.databases.is_empty() {
             return vec![(self.clone(), None)];
@@ -291,7 +294,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The settings of `vestnik.default.toml`, without any file or environment.
+    /// The settings in `vestnik.default.toml`, without any other source.
     fn default() -> Self {
         load(&Sources::default()).expect("vestnik.default.toml holds good settings: a test reads it")
     }

@@ -8,8 +8,8 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum time between the deadline for sending a message and the end of the lease, seconds. During the lease, no
-/// other node sends this message. The node needs this time to save the outcome.
+/// Minimum difference between a message's lease and the deadline for sending it, in seconds. After the deadline, the
+/// node needs this time to save the outcome before the lease ends. During the lease, no other node sends the message.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {
@@ -52,7 +52,8 @@ impl Reading {
         (!proxy.is_empty()).then(|| SecretString::from(proxy))
     }
 
-    /// Reads a secret. The report of an invalid secret leaves out its text. Empty: no secret is set.
+    /// Reads a secret, such as a token. If the secret is invalid, the report does not contain it. Empty: no secret is
+    /// set.
     pub(super) fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
         let Some((value, place)) = self.values.get(name).cloned() else {
             return String::new();

@@ -12,7 +12,7 @@ use super::libpq::Surroundings;
 use super::parameters::{Parameters, Unreadable};
 use super::tls::Tls;
 
-/// Parameters that are passed to tokio-postgres. Vestnik handles, rejects or ignores all other parameters.
+/// Parameters that Vestnik passes to tokio-postgres. Vestnik handles, rejects or ignores all other parameters itself.
 const TAKEN: [&str; 17] = [
     "user",
     "password",
@@ -32,8 +32,8 @@ const TAKEN: [&str; 17] = [
     "channel_binding",
     "load_balance_hosts",
 ];
-/// Parameters that are rejected, because ignoring them would make the connection less safe than requested. Each has a
-/// list of values that are safe to ignore.
+/// Parameters that Vestnik rejects, because without them the connection would be less safe than the operator requested.
+/// Each parameter has a list of values that may be ignored safely.
 const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("requirepeer", &[]),
     ("require_auth", &[]),
@@ -54,7 +54,8 @@ const WITHOUT_MEANING: [&str; 6] = [
 /// The address of a Postgres server, and how to connect to it.
 #[derive(Clone)]
 pub struct Address {
-    /// The configuration for tokio-postgres. Its `ssl_mode` is overwritten for each attempt that `tls` lists.
+    /// The configuration for tokio-postgres. Before each attempt to connect, `ssl_mode` is set to the mode of this
+    /// attempt.
     pub config: tokio_postgres::Config,
     /// How the connection is encrypted, and how the server is verified.
     pub tls: Tls,
@@ -71,7 +72,8 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Parses a connection string. For an empty string, all parameters come from the environment.
+    /// Parses a connection string. Parameters that the string lacks come from `surroundings`: environment variables and
+    /// libpq's files.
     pub fn read(text: &SecretString, surroundings: &Surroundings) -> Result<Self, Unreadable> {
         let mut parameters = Parameters::read(text.expose_secret())?;
         surroundings.fill(&mut parameters)?;

@@ -1,5 +1,5 @@
-//! A connection for statements, with the same interface for a direct connection to Postgres and for one through a
-//! pooler, such as PgBouncer.
+//! A connection that executes statements. It has the same interface for a direct connection to Postgres and for a
+//! connection through a pooler, such as PgBouncer.
 //!
 //! A direct connection prepares each statement once, and keeps Vestnik's settings. Through a pooler, nothing is
 //! prepared, and settings last for one transaction only. A single statement through a pooler is sent together with its
@@ -21,8 +21,8 @@ use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// Settings of every connection. They override the defaults that an operator gave to the role, the database or the
-/// server, because Vestnik itself limits each wait.
+/// Settings of every direct connection. They override the settings of the role, the database or the server, because
+/// Vestnik has its own time limits.
 const SETTINGS: [(&str, &str); 8] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -33,8 +33,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
 ];
-/// Begins a transaction through a pooler. The settings below do not include `idle_session_timeout`, because the pooler
-/// manages its idle connections.
+/// Begins a transaction through a pooler. The settings in `SETTINGS_BEHIND_A_POOLER` follow. They do not include
+/// `idle_session_timeout`, because the pooler manages its idle connections.
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
@@ -58,9 +58,9 @@ pub struct Client {
 }
 
 impl Drop for Client {
-    /// If the caller of a statement stopped waiting, the statement is being cancelled. A pooler drops a cancellation
-    /// when the client disconnects. So this connection stays open until the statement ends, or until the time limit of
-    /// the cancellation.
+    /// Keeps the connection open for a while if the caller of a statement stopped waiting and the statement is being
+    /// cancelled. A pooler drops a cancellation when the client disconnects. So the connection stays open until the
+    /// statement ends, or until the time limit of the cancellation.
     fn drop(&mut self) {
         match self.canceller.is_abandoned() {
             true => self.canceller.linger(),
@@ -69,12 +69,12 @@ impl Drop for Client {
     }
 }
 
-/// The methods that execute statements, for a connection and for a transaction. Their names are those of
+/// Defines the methods that execute statements, for a connection and for a transaction. Their names are those of
 /// tokio-postgres. Each future is boxed, because otherwise a caller that awaits many of them would need much memory.
 macro_rules! statements {
     () => {
-        /// Prepares a statement once for the connection. Through a pooler, it returns the SQL text without preparing
-        /// it.
+        /// Prepares a statement, unless this connection has prepared the same SQL text before. Through a pooler,
+        /// returns the SQL text without preparing it.
         pub async fn prepare_cached(&self, sql: &str) -> Result<Statement> {
             match self.is_pooled() {
                 true => Ok(Statement::Text(sql.to_owned())),
@@ -197,7 +197,7 @@ macro_rules! statements {
             self.under_way(Box::pin(self.inner.batch_execute(sql))).await
         }
 
-        /// Waits for a statement. If the caller drops this future, the statement is cancelled in Postgres.
+        /// Waits for the result of a statement. If the caller drops this future, cancels the statement in Postgres.
         async fn under_way<T>(&self, statement: impl Future<Output = T>) -> T {
             under_way(&self.canceller, statement).await
         }
@@ -205,8 +205,8 @@ macro_rules! statements {
 }
 
 impl Client {
-    /// Wraps a new connection. The task `driver` does the connection's network I/O. Detects a pooler, and applies
-    /// Vestnik's settings to the connection.
+    /// Creates the client of a new connection: detects a pooler, and applies Vestnik's settings to the connection. The
+    /// task `driver` does the connection's network I/O.
     pub(super) async fn greet(
         client: tokio_postgres::Client,
         driver: JoinHandle<()>,
@@ -272,7 +272,8 @@ impl Client {
 
     statements!();
 
-    /// Whether the connection must not be used again: it has ended, or the caller of a statement on it stopped waiting.
+    /// Whether the connection must not be used again: it has ended, or the caller of a statement stopped waiting for
+    /// the result.
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed() || self.canceller.is_abandoned()
     }
@@ -308,7 +309,7 @@ impl Client {
         })
     }
 
-    /// Executes one statement. Through a pooler, the statement gets a transaction of its own. All messages of this
+    /// Executes one statement. Through a pooler, the statement runs in a separate transaction. All messages of this
     /// transaction are sent before the first response arrives, so the transaction ends even if the caller stops
     /// waiting.
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
@@ -328,7 +329,7 @@ impl Client {
     }
 }
 
-/// A transaction on a [`Client`]. If it is dropped without a commit, Postgres undoes its changes.
+/// A transaction on a [`Client`]. Postgres rolls it back if it is dropped without a commit.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
     is_pooled: bool,
@@ -338,7 +339,8 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     statements!();
 
-    /// Begins a savepoint. If its statements fail, they can be undone, and the transaction goes on.
+    /// Begins a savepoint. If a statement after it fails, the caller can roll back to the savepoint and continue the
+    /// transaction.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         Ok(Transaction {
             inner: self.inner.transaction().await?,
@@ -347,14 +349,14 @@ impl Transaction<'_> {
         })
     }
 
-    /// Opens a portal, from which the rows of a statement are fetched in portions. Drop the portal before the
-    /// transaction ends.
+    /// Opens a portal: a cursor in Postgres from which the caller fetches the rows of a statement in portions. Drop the
+    /// portal before the transaction ends.
     pub async fn portal(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Portal> {
         let statement = self.under_way(Box::pin(self.inner.prepare(sql))).await?;
         self.under_way(Box::pin(self.inner.bind(&statement, parameters))).await
     }
 
-    /// Fetches the next rows of a portal, at most `rows` of them. Empty: no row is left.
+    /// Fetches at most `rows` further rows of a portal. Empty: no row is left.
     pub async fn fetch(&self, portal: &Portal, rows: i32) -> Result<Vec<Row>> {
         self.under_way(Box::pin(self.inner.query_portal(portal, rows))).await
     }
@@ -364,7 +366,7 @@ impl Transaction<'_> {
         self.inner.commit().await
     }
 
-    /// Undoes the transaction's changes and ends it.
+    /// Rolls the transaction back: Postgres undoes its changes.
     pub async fn rollback(self) -> Result<()> {
         self.inner.rollback().await
     }

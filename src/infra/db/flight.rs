@@ -1,5 +1,5 @@
-//! Cancels a statement in Postgres if its caller stops waiting, because nobody needs its result. The connection is not
-//! used again, because the cancellation may arrive late and cancel the next statement.
+//! Cancels a statement in Postgres if its caller stops waiting, because nobody needs the result. The connection is not
+//! used again, because a late cancellation could cancel the next statement on it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Row, RowStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Time limit of a cancellation. A statement that could not be cancelled ends by itself, or when its connection ends.
+/// Time limit of a cancellation. If Postgres cannot be reached in this time, the statement ends by itself, or when its
+/// connection ends.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// Time limit of a cancellation through a pooler. A pooler drops a cancellation if the sender disconnects early, as
-/// tokio-postgres does. So the cancellation is sent again until the connection has ended.
+/// Time limit of a cancellation through a pooler. A pooler ignores a cancellation whose sender disconnects early, as
+/// tokio-postgres does. So the cancellation is sent repeatedly until the connection has ended.
 const POOLED_CANCEL_DEADLINE: Duration = Duration::from_secs(30);
 /// The first pause before a cancellation is sent to a pooler again. The pause doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -27,16 +28,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Canceller {
     token: CancelToken,
     connector: MakeRustlsConnect,
-    /// The task that does the connection's network I/O. It ends when the client is dropped and no statement runs any
-    /// more.
+    /// The task that does the connection's network I/O. It ends after the client was dropped and the last statement has
+    /// ended.
     driver: AbortHandle,
     is_pooled: bool,
     abandoned: AtomicBool,
 }
 
 impl Canceller {
-    /// Creates the canceller of a connection. `token` identifies the connection in Postgres. The task `driver` does its
-    /// network I/O.
+    /// Creates the canceller of a connection. `token` identifies the connection in Postgres. The task `driver` does the
+    /// connection's network I/O.
     pub fn new(token: CancelToken, connector: MakeRustlsConnect, driver: AbortHandle, is_pooled: bool) -> Self {
         Self {
             token,
@@ -47,7 +48,7 @@ impl Canceller {
         }
     }
 
-    /// Whether the caller of a statement on this connection stopped waiting for the statement.
+    /// Whether the caller of a statement on this connection stopped waiting for its result.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
@@ -88,8 +89,8 @@ impl Canceller {
         }
     }
 
-    /// Closes the connection after the time limit of the cancellation, unless it ends earlier. `Client` calls this when
-    /// it is dropped and the caller of a statement has stopped waiting.
+    /// Closes the connection after the time limit of the cancellation, if it is still open then. `Client` calls this
+    /// method when it is dropped and the caller of a statement has stopped waiting.
     pub fn linger(&self) {
         let (driver, deadline) = (self.driver.clone(), self.deadline());
         match Handle::try_current() {
@@ -102,7 +103,7 @@ impl Canceller {
     }
 }
 
-/// Waits for a statement. If the caller drops this future, the statement is cancelled in Postgres.
+/// Waits for the result of a statement. If the caller drops this future, cancels the statement in Postgres.
 pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Output = T>) -> T {
     let flight = Flight(Some(canceller));
     let answer = statement.await;
@@ -141,7 +142,7 @@ impl Rows {
         }
     }
 
-    /// Stops reading the rows, but does not cancel the statement.
+    /// Stops reading the rows without cancelling the statement.
     pub fn leave(mut self) {
         self.under_way = None;
     }
@@ -150,8 +151,8 @@ impl Rows {
 impl Stream for Rows {
     type Item = Result<Row, tokio_postgres::Error>;
 
-    /// After the end of the stream, returns `None` again. The stream of tokio-postgres would report a closed connection
-    /// instead.
+    /// Returns the next row. If the caller polls the stream again after its end, returns `None` again, whereas the
+    /// stream of tokio-postgres would report a closed connection.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.under_way.is_none() {
             return Poll::Ready(None);

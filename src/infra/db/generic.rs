@@ -1,5 +1,5 @@
-//! The common interface of connections and transactions. Vestnik's own types implement it. The types of tokio-postgres
-//! implement it, too, for code that needs its own Postgres backend.
+//! The common interface of connections and transactions. Vestnik's own types implement it, and so do the types of
+//! tokio-postgres, for code that needs its own Postgres backend.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};

@@ -36,7 +36,8 @@ const VARIABLES: [(&str, &str); 24] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
-/// The environment variables that select a Postgres. If one of them is set, Vestnik starts no private Postgres.
+/// The environment variables that select a Postgres. If one of them is set, Vestnik connects to that Postgres and
+/// starts no private Postgres.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
 /// The directories that are searched for the machine's service file `pg_service.conf`, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
@@ -46,7 +47,7 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
 
-/// The environment of a process. It also contains the paths of the service file and the password file.
+/// The environment variables of a process. They also give the paths of libpq's service file and password file.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     variables: HashMap<String, String>,
@@ -70,7 +71,7 @@ impl Surroundings {
         Self::new(std::env::vars_os().filter_map(text))
     }
 
-    /// Whether the environment selects a Postgres. If it does, no private Postgres is started.
+    /// Whether an environment variable selects a Postgres. If so, Vestnik starts no private Postgres.
     pub fn name_a_postgres(&self) -> bool {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
@@ -113,7 +114,7 @@ impl Surroundings {
         Ok(())
     }
 
-    /// The path of a file in the user's directory `.postgresql`; `None`: the file does not exist.
+    /// The path of a file in the user's directory `.postgresql`. `None`: the file does not exist.
     pub fn user_file(&self, name: &str) -> Option<PathBuf> {
         let path = self.home()?.join(USER_DIRECTORY).join(name);
         path.exists().then_some(path)
@@ -199,7 +200,8 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
     text.lines().find_map(|line| password_in(line, wanted))
 }
 
-/// Returns the password of a line `host:port:database:user:password`. `None`: the line is not for the address `wanted`.
+/// Returns the password of a password file's line `host:port:database:user:password`. `None`: the line does not match
+/// `wanted`, which has the first four values.
 fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;

@@ -1,8 +1,8 @@
 //! Connections to Postgres, single ones and pools, all with the same settings.
 //!
-//! A connection is half-open if the other side is gone, but has not closed it. This causes no error. So each connection
-//! has TCP keepalives and a `tcp_user_timeout`. With the defaults of the operating system, a half-open connection would
-//! stay unnoticed for two hours.
+//! A connection is half-open if the server has disappeared without closing it. The client then sees no error. So each
+//! connection has TCP keepalives and a `tcp_user_timeout`. With the defaults of the operating system, the client would
+//! not notice a half-open connection for two hours.
 
 mod address;
 mod client;
@@ -40,16 +40,17 @@ use crate::infra::config;
 
 /// Time limit of one attempt to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time limit of a short statement. [`with_timeout`] enforces it.
+/// Maximum time for Postgres to respond to a short statement. [`with_timeout`] enforces this limit.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// Time limit of each statement of a list, a page of history or statistics. Postgres itself enforces it.
+/// Settings of the connections for lists, history and statistics. Postgres itself enforces this time limit of each
+/// statement.
 const READ_SETTINGS: [(&str, &str); 1] = [("statement_timeout", "'5s'")];
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why a connection to Postgres could not be opened.
+/// The reason why a connection to Postgres could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No database URL is configured.
@@ -78,7 +79,8 @@ pub enum Error {
     Pooled,
 }
 
-/// Returns the text of an error from Postgres or the operating system, in one line, with the hint of Postgres.
+/// Returns the text of an error from Postgres or the operating system, in one line. If Postgres gives a hint, the text
+/// contains the hint.
 pub fn reason(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     match (error.as_db_error(), error.source()) {
@@ -91,7 +93,8 @@ pub fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Returns the text of a connection error for the operator. If TLS is the cause, the text says what to do.
+/// Returns the text of a connection error for the operator. If TLS is the cause, the text says how to correct the
+/// settings.
 fn refusal(error: &tokio_postgres::Error) -> String {
     let advice = match tls::problem(error) {
         Some(tls::Problem::Untrusted) => {
@@ -107,7 +110,7 @@ fn refusal(error: &tokio_postgres::Error) -> String {
 }
 
 /// Parses a Postgres URL and adds Vestnik's settings: keepalives, time-outs, and an application name for
-/// `pg_stat_activity`. The name contains `role`, which is the part of the node that connects.
+/// `pg_stat_activity`. The application name contains `role`, which says what the connection is for, such as `feed`.
 pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     let mut address = Address::read(url, &Surroundings::of_process())?;
     address
@@ -140,12 +143,12 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// The part of a connection that does the network I/O. A caller that polls this value also receives the server's
+/// The part of a connection that does the network I/O. The caller must poll it. It also receives the server's
 /// notifications (LISTEN).
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
-/// Opens a connection. Returns the client, and the connection that does the network I/O. Statements make progress only
-/// while the caller polls the connection.
+/// Opens a connection. Returns the client, and the part of the connection that does the network I/O. Statements make
+/// progress only while the caller polls the second value.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -162,8 +165,8 @@ async fn connect_with(
     }
 }
 
-/// Tries to connect in each way that `sslmode` allows. If all attempts fail, an error that Postgres sent is returned
-/// rather than an error of the TLS handshake.
+/// Tries each kind of connection that `sslmode` allows: with TLS, without TLS, or both. If all attempts fail, returns
+/// an error from Postgres rather than an error of the TLS handshake.
 async fn reach(
     mut address: Address,
     connector: &MakeRustlsConnect,
@@ -191,8 +194,8 @@ fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Opens a connection. `role` says what the connection is for, such as `feed`: it is a part of `application_name`, and
-/// no role of Postgres. A background task does the network I/O until the client is dropped.
+/// Opens a connection. `role` says what the connection is for, such as `feed`: it is a part of `application_name`, not
+/// a Postgres role. A background task does the network I/O until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -204,7 +207,8 @@ pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error>
     }
 }
 
-/// Opens a connection with its own Postgres backend, for session locks and session settings. Through a pooler it fails.
+/// Opens a connection with its own Postgres backend, for session locks and session settings. Fails with
+/// [`Error::Pooled`] behind a transaction pooler.
 pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
     let (client, connection) = connect_raw(url, role).await?;
     drive(connection);
@@ -212,7 +216,8 @@ pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_pos
     Ok(client)
 }
 
-/// Fails with [`Error::Pooled`] if a pooler gives the connection's backend to other clients between transactions.
+/// Fails with [`Error::Pooled`] if a pooler shares the connection's backend with other clients. The backend is the
+/// Postgres process that executes the connection's statements.
 pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
     let look = async {
         let announced = pooler::announced_process(client).await.ok();
@@ -263,7 +268,7 @@ pub struct Unanswered;
 /// The reason why a short statement of Vestnik failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// A connection outside the pools could not be opened.
+    /// A connection that does not belong to a pool could not be opened.
     #[error(transparent)]
     Connect(#[from] Error),
     /// The pool had no free connection, and could not open one.
@@ -289,8 +294,8 @@ impl QueryError {
         }
     }
 
-    /// Whether a retry may succeed, because Postgres was unreachable, overloaded or stopping. Any other error would
-    /// occur again.
+    /// Whether a retry may succeed, because Postgres was unreachable, overloaded or shutting down. A retry after any
+    /// other error would fail again.
     pub fn is_transient(&self) -> bool {
         const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
         match self {
@@ -303,8 +308,8 @@ impl QueryError {
     }
 }
 
-/// Executes a short statement, and fails after [`ANSWER_DEADLINE`]. If the server is gone without closing the
-/// connection, no response ever arrives.
+/// Executes a short statement, and fails after [`ANSWER_DEADLINE`]. Without this limit, the caller would wait for a
+/// server that has disappeared without closing the connection.
 pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
@@ -342,23 +347,23 @@ pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_post
     client.snapshot().await
 }
 
-/// Lets Postgres end this transaction, and release its locks, after five seconds without a statement. Otherwise a
-/// suspended or disconnected node would keep its locks, and other nodes could not send to a chat or enqueue messages.
+/// Makes Postgres end this transaction after five seconds without a statement. Without this limit, a suspended or
+/// disconnected node would keep its locks. Other nodes could then not send to a chat or enqueue messages.
 pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
         .await
 }
 
-/// Tries to lock the row of a task that only one node may do at a time. `true`: the transaction holds the lock until
-/// the transaction ends, and may do the task. `false`: another node holds the lock. The call does not wait.
+/// Tries to lock the row of a task that only one node may execute at a time. Never waits. `true`: the transaction holds
+/// the lock until the transaction ends, so the caller may execute the task. `false`: another node holds the lock.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
 }
 
-/// Disables sequential scans and JIT for the rest of a transaction. Use this for statements that find few rows of the
-/// journal, because Postgres may wrongly expect many rows.
+/// Disables sequential scans and JIT for the rest of a transaction. Use it before statements that find few rows of the
+/// journal: Postgres may wrongly expect many rows, and then scan the whole table.
 pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local enable_seqscan = off; set local jit = off")
@@ -368,7 +373,8 @@ pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_po
 /// Measurements of the Postgres server, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerStats {
-    /// The used share of Postgres' notification queue, 0 to 1. The queue fills up if a listener never reads.
+    /// The used share of Postgres' notification queue, 0 to 1. The queue fills up if a connection that listens does not
+    /// read its notifications.
     pub notification_queue_usage: f64,
     /// Age of the oldest running transaction, in seconds.
     pub oldest_transaction_seconds: f64,

@@ -83,14 +83,14 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Sets a parameter. An empty value changes nothing, because it means that the parameter is missing.
+    /// Sets a parameter. An empty value means that the parameter is missing, so it changes nothing.
     pub fn put(&mut self, name: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value);
         }
     }
 
-    /// Sets a parameter that has no value yet.
+    /// Sets a parameter, unless it has a value already.
     pub fn or_insert(&mut self, name: &str, value: &str) {
         self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
@@ -145,8 +145,8 @@ fn decoded(text: &str) -> Result<String, Unreadable> {
         .into_owned())
 }
 
-/// Splits off the first value of a text with `name=value` pairs. The value may be quoted. Returns the value and the
-/// rest.
+/// Splits a text with `name=value` pairs, which begins with a value. Returns the first value, which may be quoted, and
+/// the rest of the text.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();

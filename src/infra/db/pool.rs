@@ -11,18 +11,19 @@ use super::{CONNECT_TIMEOUT, Client, Error, connect_as};
 
 /// Maximum time that a caller waits for a free connection.
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
-/// Time limit of the probe that tests an idle connection before it is lent again.
+/// Time limit of the probe of an idle connection. The pool probes such a connection before it lends the connection to a
+/// caller.
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// A connection is lent again without a probe if its last use was less than this time ago. When thousands of panels
-/// reconnect, each connection is used every 25 ms, and needs no probe. A broken connection is soon probed, because its
-/// statement waits longer than this time.
+/// A connection that was lent less than this time ago is lent again without a probe. When thousands of panels
+/// reconnect, each connection is lent every 25 ms, so no time is lost with probes. A statement on a broken connection
+/// waits longer than this time, so the pool probes the connection before it lends it again.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);
 
 /// A pool of connections to Postgres. Each connection is lent to one caller at a time.
 #[derive(Clone)]
 pub struct Pool(managed::Pool<Connector>);
 
-/// A lent connection. It returns to its pool when it is dropped.
+/// A connection that the pool has lent. It returns to the pool when it is dropped.
 pub type Lent = managed::Object<Connector>;
 
 /// The reason why the pool could not lend a connection.
@@ -61,8 +62,9 @@ impl Manager for Connector {
         Ok(client)
     }
 
-    /// Probes a connection with an empty statement, unless it was used just now. If the server is gone without closing
-    /// the connection, the connection shows no error. Without a probe, it would be lent again and again.
+    /// Probes a connection with an empty statement before it is lent again, unless it was lent a moment ago. If the
+    /// server has disappeared without closing the connection, only a probe shows this. Without a probe, the pool would
+    /// lend the broken connection again and again.
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<Error> {
         if client.is_closed() {
             return Err(RecycleError::message("it is closed"));
@@ -80,8 +82,8 @@ impl Manager for Connector {
 }
 
 impl Pool {
-    /// Creates a pool of at most `connections` connections, and opens none yet. `role` is the pool's name in
-    /// `pg_stat_activity`.
+    /// Creates a pool of at most `connections` connections. It opens a connection only when a caller needs one. `role`
+    /// is the pool's name in `pg_stat_activity`.
     pub(super) fn new(
         url: SecretString,
         role: &'static str,

@@ -16,15 +16,15 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 
-/// The number of other connections with which a connection is compared. If no comparison shows a shared backend, the
-/// connection has its own backend.
+/// Number of other connections that are opened for the comparison with one connection. If the connection shares its
+/// backend with none of them, it has its own backend.
 const LOOKS: usize = 3;
-/// Bytes at the end of a cancellation request that contain a process id and a secret, four bytes each.
+/// Length of the end of a cancellation request, in bytes: a process id and a secret, four bytes each.
 const CANCEL_TAIL: usize = 8;
 const CANCEL_BYTES: usize = 16;
 
-/// Returns the process id that the server sent when the connection began. tokio-postgres does not show this id. So it
-/// is read from a cancellation request, which is never sent.
+/// Returns the process id that the server sent when the connection began. tokio-postgres has no method for this id. So
+/// the id is read from a cancellation request, which is never sent to the server.
 pub async fn announced_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
     // Answer the client's TLS request with "yes", as a server does.
@@ -47,13 +47,14 @@ pub async fn announced_process(client: &Client) -> io::Result<i32> {
     }
 }
 
-/// The process id of the backend that executes this connection's statements now. `None`: the server returned no number.
+/// The process id of the Postgres backend that executes this connection's statements now. `None`: the response has no
+/// process id.
 pub async fn process(client: &Client) -> Result<Option<i32>, Error> {
     number(client, "select pg_backend_pid()").await
 }
 
-/// Whether a connection through a pooler keeps its backend between transactions. `other` opens another connection to
-/// the same address.
+/// Whether the connection keeps its Postgres backend between transactions, although it goes through a pooler. `other`
+/// opens another connection to the same address, for comparison.
 pub async fn is_kept(
     client: &Client,
     other: impl Fn() -> BoxFuture<'static, Result<Client, Error>>,
@@ -82,7 +83,7 @@ async fn number(client: &Client, sql: &str) -> Result<Option<i32>, Error> {
     Ok(messages.iter().find_map(number))
 }
 
-/// A TLS connector that does not encrypt the stream.
+/// A TLS connector without encryption, so that the bytes of a cancellation request can be read.
 struct Untouched;
 
 impl TlsConnect<PlainStream> for Untouched {
@@ -95,7 +96,8 @@ impl TlsConnect<PlainStream> for Untouched {
     }
 }
 
-/// An in-memory stream that replaces the network connection, so that a cancellation request can be read.
+/// An in-memory stream that takes the place of the network connection, so that the bytes of a cancellation request can
+/// be read.
 struct PlainStream(DuplexStream);
 
 impl TlsStream for PlainStream {

@@ -5,7 +5,8 @@ use tokio_postgres::types::{ToSql, Type};
 /// The parameters of a statement, in the order of `$1`, `$2` and so on.
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
-/// The Postgres types in which parameters are sent. Each Rust type that Vestnik sends matches exactly one of them.
+/// The Postgres types in which Vestnik sends the parameters of statements that are not prepared. Each Rust type that
+/// Vestnik sends matches exactly one of these types.
 const SENT_AS: [Type; 25] = [
     Type::BOOL,
     Type::INT2,
@@ -34,9 +35,9 @@ const SENT_AS: [Type; 25] = [
     Type::XID8_ARRAY,
 ];
 
-/// A value that can be executed as a statement: SQL text, or a prepared statement.
+/// A statement that can be executed: SQL text, or a prepared statement.
 pub trait Sql: Sync {
-    /// The statement in the form in which it is sent to Postgres.
+    /// The statement as text or as a prepared statement, as it is sent to Postgres.
     fn spoken(&self) -> Spoken<'_>;
 }
 
@@ -61,7 +62,7 @@ impl Sql for String {
     }
 }
 
-/// A statement that is executed repeatedly. [`Client::prepare_cached`](super::Client::prepare_cached) returns it.
+/// A statement that is executed often. [`Client::prepare_cached`](super::Client::prepare_cached) returns it.
 #[derive(Debug, Clone)]
 pub enum Statement {
     /// The SQL text, because a pooler cannot keep a prepared statement.

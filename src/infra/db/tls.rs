@@ -1,5 +1,5 @@
-//! The TLS settings of a connection to Postgres: whether it is encrypted, and which servers it trusts. The parameters
-//! have libpq's names and meanings.
+//! The TLS settings of a connection to Postgres: whether the connection is encrypted, and which servers it trusts. The
+//! parameters have libpq's names and meanings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,11 +21,11 @@ use super::verifier::{Check, Trust, Verifier};
 pub enum SslMode {
     /// The connection is never encrypted.
     Disable,
-    /// An unencrypted connection is tried first, then an encrypted one.
+    /// The client first tries an unencrypted connection. If this attempt fails, it tries an encrypted connection.
     Allow,
     /// The connection is encrypted if the server supports it.
     Prefer,
-    /// The connection is encrypted. If a file of root certificates exists, the certificate is verified as for
+    /// The connection is encrypted. If a file of root certificates exists, the server's certificate is verified as with
     /// `VerifyCa`.
     Require,
     /// The connection is encrypted, and a trusted root must have signed the server's certificate.
@@ -54,7 +54,7 @@ enum Roots {
     File(PathBuf),
 }
 
-/// A way to try to open a connection. [`Tls::attempts`] lists the ways in order.
+/// One attempt to open a connection, with or without TLS. [`Tls::attempts`] returns the attempts in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     /// The connection is not encrypted.
@@ -66,7 +66,7 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// The mode in which tokio-postgres makes this attempt.
+    /// The `sslmode` that tokio-postgres uses for this attempt.
     pub fn negotiated(self) -> Negotiated {
         match self {
             Self::Plain => Negotiated::Disable,
@@ -159,12 +159,12 @@ impl Tls {
         })
     }
 
-    /// Records that the address is a local socket. Such a connection needs no encryption.
+    /// Turns TLS off, because the address is a local socket, which needs no encryption.
     pub(super) fn not_over_a_socket(&mut self) {
         self.over_a_socket = true;
     }
 
-    /// The ways to open a connection, in the order in which they are tried.
+    /// The attempts to open a connection, in their order.
     pub fn attempts(&self) -> &'static [Attempt] {
         match self.mode {
             _ if self.over_a_socket => &[Attempt::Plain],
@@ -186,7 +186,8 @@ impl Tls {
         }
     }
 
-    /// Whether an attacker on the network could read the traffic, or impersonate the server.
+    /// Whether the connection is not fully protected: an attacker on the network could read the traffic, or impersonate
+    /// the server.
     pub fn is_open(&self) -> bool {
         !self.over_a_socket && self.check() != Check::ChainAndName
     }
@@ -275,7 +276,7 @@ impl Tls {
     }
 }
 
-/// Describes to the operator how secure the connection is, and how to make a weak connection secure.
+/// Describes the security of the connection for the operator, and how to make a weak connection secure.
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verify = "sslmode=verify-full with sslrootcert=FILE or system verifies it";
@@ -298,8 +299,8 @@ impl fmt::Display for Tls {
     }
 }
 
-/// Parses `sslmode`. With the system's roots the default is `verify-full`, because the authorities that the system
-/// trusts sign certificates of any server.
+/// Parses `sslmode`. If the operating system's root certificates are trusted, the default is `verify-full`, because
+/// their authorities sign certificates for any server.
 fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
     let system = roots == Some(&Roots::System);
     let Some(given) = given else {

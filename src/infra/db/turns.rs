@@ -1,4 +1,5 @@
-//! Limits the concurrent database requests of each store, so that a store with many requests does not delay the others.
+//! Limits the number of concurrent database requests of each store, so that a store with many requests does not delay
+//! the other stores.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,39 +10,40 @@ use tokio::time::timeout;
 
 use super::Pool;
 
-/// Maximum requests of one store that run at the same time.
+/// Maximum number of requests of one store that run at the same time.
 const AT_ONCE: usize = 2;
-/// Maximum reads of one store that wait for a turn, which is the permission to run.
+/// Maximum number of reads of one store that wait for a turn. A turn is the permission to run.
 const WAITING: usize = 8;
-/// Maximum status changes of one store that wait for a turn, which is the permission to run. This maximum is higher
-/// than `WAITING`, because several people may answer an order at once, and each must learn who was first.
+/// Maximum number of status changes of one store that wait for a turn. A turn is the permission to run. This maximum is
+/// higher than `WAITING`, because several people may answer an order at the same time, and each must learn who was
+/// first.
 pub const WAITING_PRESSES: usize = 32;
-/// Maximum time that a request waits for a turn, which is the permission to run.
+/// Maximum time that a request waits for a turn. A turn is the permission to run.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The reason why a request got no turn.
+/// The reason why a request got no turn (no permission to run).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
-    /// The store itself has too many running and waiting requests.
+    /// The store itself has too many running or waiting requests.
     #[error("this store asks for too much at once")]
     Store,
-    /// All stores of the database together have too many running requests.
+    /// The requests of all stores use all turns of the database.
     #[error("as many requests run as may, for {} s already", PATIENCE.as_secs())]
     Database,
 }
 
-/// The turns of a database. A turn is the permission to run one request. A request needs a turn of its store, and one
-/// of the turns that all stores share.
+/// Gives turns to the requests to a database. A turn is the permission to run one request. It consists of a permit of
+/// the request's store, and of a permit that all stores share.
 #[derive(Debug)]
 pub struct Turns {
     stores: Mutex<HashMap<Box<str>, StoreQueue>>,
-    /// The turns that all stores share.
+    /// The permits that all stores share.
     all: Arc<Semaphore>,
-    /// Maximum requests of one store that wait for a turn.
+    /// Maximum number of requests of one store that wait for a turn.
     waiting: usize,
 }
 
-/// The running and waiting requests of one store. `requests` counts both kinds.
+/// The requests of one store that run or wait. `requests` is their number.
 #[derive(Debug)]
 struct StoreQueue {
     turns: Arc<Semaphore>,
@@ -50,7 +52,7 @@ struct StoreQueue {
 
 impl Turns {
     /// Creates the turns. At most `in_all` requests of all stores together run at the same time. At most `waiting`
-    /// requests of one store wait.
+    /// further requests of each store wait.
     pub fn new(in_all: usize, waiting: usize) -> Self {
         Self {
             stores: Mutex::default(),
@@ -59,8 +61,8 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of the store with this id. Fails if no turn is free within three seconds, or if too many
-    /// requests of the store wait.
+    /// Waits until a request of this store may run. Fails if no turn is free within three seconds, or if too many
+    /// requests of the store wait already.
     pub async fn take(&self, store: &str) -> Result<Turn<'_>, Busy> {
         let (turns, count) = self.count(store)?;
         let begin = tokio::time::Instant::now();
@@ -95,7 +97,7 @@ impl Turns {
     }
 }
 
-/// Counts a request of a store, while it waits and while it runs. Dropping this value ends the count.
+/// Counts a request of a store from its arrival to its end. Dropping this value ends the count.
 struct RequestCount<'a> {
     turns: &'a Turns,
     store: Box<str>,
@@ -119,15 +121,15 @@ pub struct Turn<'a> {
     _count: RequestCount<'a>,
 }
 
-/// The connections for lists, history and statistics, which may take long, with the turns of each store. Token checks
-/// and acknowledgements use other connections, so they never wait for these statements.
+/// The connections for lists, history and statistics, whose statements may be slow, with a limit for each store. Token
+/// checks and acknowledgements use other connections, so they never wait for these statements.
 pub struct Reads {
     pool: Pool,
     turns: Turns,
 }
 
 impl Reads {
-    /// Shares the connections of this pool fairly between the stores.
+    /// Creates the turns for this pool, so that the stores share its connections fairly.
     pub fn new(pool: Pool) -> Self {
         Self {
             turns: Turns::new(pool.max_size(), WAITING),
@@ -135,7 +137,8 @@ impl Reads {
         }
     }
 
-    /// Waits for a read turn of the store with this id. Returns the turn and the pool to read from.
+    /// Waits until the store with this id may read. Returns the permission, which the caller holds while it reads, and
+    /// the pool.
     pub async fn turn(&self, store: &str) -> Result<(Turn<'_>, &Pool), Busy> {
         Ok((self.turns.take(store).await?, &self.pool))
     }

@@ -36,7 +36,8 @@ pub enum Check {
 pub struct Trust {
     check: Check,
     roots: Vec<CertificateDer<'static>>,
-    /// Whether lists of revoked certificates are configured. Only webpki can check these lists.
+    /// Whether lists of revoked certificates are configured. Only the library webpki can check a certificate against
+    /// these lists.
     may_be_revoked: bool,
     webpki: Option<Arc<WebPkiServerVerifier>>,
 }
@@ -52,7 +53,8 @@ impl Trust {
         }
     }
 
-    /// Trusts servers whose certificates were signed by these roots and are not in the lists `revoked`.
+    /// Trusts a server if these roots have signed its certificate, and the lists `revoked` do not contain the
+    /// certificate.
     pub fn new(
         check: Check,
         roots: Vec<CertificateDer<'static>>,
@@ -95,8 +97,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies a certificate chain with webpki. A wrong host name is no error here, because the caller checks the
-    /// name.
+    /// Verifies a certificate chain with webpki. Ignores a wrong host name, because the caller checks the name.
     fn chain(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -167,7 +168,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies a handshake signature with the key of a certificate that webpki cannot parse.
+    /// Verifies a handshake signature with the public key of a certificate that webpki cannot parse.
     fn handshake(
         &self,
         message: &[u8],
@@ -259,7 +260,7 @@ fn parse(der: &CertificateDer<'_>) -> Result<Certificate, CertificateError> {
     Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)
 }
 
-/// The DER of an algorithm identifier without its outer sequence, which is the form that rustls stores.
+/// The DER encoding of an algorithm identifier, without the outer SEQUENCE. rustls stores identifiers in this form.
 fn contents(algorithm: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
     let mut contents = algorithm.oid.to_der().ok()?;
     if let Some(parameters) = &algorithm.parameters {

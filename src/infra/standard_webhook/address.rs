@@ -1,6 +1,6 @@
 //! Checks the address of a webhook. Vestnik sends requests to this address, so it must not lead into Vestnik's own
-//! network. An address needs https and a public host, unless `webhook.allow_private` is set. An address never contains
-//! a user or password.
+//! network. An address needs https and a public host, unless `webhook.allow_private` is set. An address must not
+//! contain a user or password.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,10 +13,11 @@ pub enum Refused {
     /// The text is not an http or https URL.
     #[error("a webhook's address looks like https://example.com/hook")]
     NoUrl,
-    /// The scheme is plain http, so others could read the request on its way.
+    /// The scheme is http, so others could read the unencrypted request on its way.
     #[error("a webhook's address begins with https:// (plain http needs webhook.allow_private)")]
     NotHttps,
-    /// The address contains a user or password. Lists and logs show addresses, so an address must contain no secret.
+    /// The address contains a user or password. Vestnik shows addresses in lists and logs, so an address must contain
+    /// no secret.
     #[error("a webhook's address holds no user and password: the signature says who posts")]
     Credentials,
     /// The host is in a private network, or on this machine.
@@ -24,8 +25,8 @@ pub enum Refused {
     Private,
 }
 
-/// Checks a webhook's address, and returns the parsed URL. If the host is a name, the network addresses of the name are
-/// checked later, for each request.
+/// Checks a webhook's address, and returns the parsed URL. A host name is resolved later, for each request, and its
+/// network addresses are checked then.
 pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     let url: Url = text.parse().map_err(|_| Refused::NoUrl)?;
     if !matches!(url.scheme(), "http" | "https") || text.contains(char::is_whitespace) {
@@ -50,7 +51,7 @@ pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     }
 }
 
-/// Whether a network address is public, which means that it does not lead into a private network.
+/// Whether a network address is public. An address of a private network or of this machine is not public.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -89,10 +90,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Resolves host names for the HTTP client, and removes the network addresses that are not public.
+/// A DNS resolver for the HTTP client. It removes network addresses that are not public from each result.
 pub(super) struct PublicOnly;
 
-/// The error for a host name that resolves only to private addresses.
+/// The error for a host name all of whose network addresses are private.
 #[derive(Debug, thiserror::Error)]
 #[error("its name leads to a private address, which needs webhook.allow_private")]
 struct LeadsInside;

@@ -1,5 +1,6 @@
-//! Sends a POST request that its receiver can verify, as the Standard Webhooks specification defines it. The request is
-//! signed, and its id is the same in every attempt. `address` checks the addresses, and `signature` signs.
+//! Sends a POST request whose sender the receiver can verify, as the Standard Webhooks specification defines it. The
+//! request is signed, and its id is the same in every attempt. `address` checks addresses, and `signature` signs
+//! requests.
 
 pub mod address;
 pub mod signature;
@@ -14,13 +15,15 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// One POST request to a webhook.
 pub struct Letter {
-    /// The message's id. It is the same in every attempt, so that the receiver recognizes a repetition.
+    /// The message's id. It is the same in every attempt to send the message, so that the receiver can recognize a
+    /// repetition.
     pub id: String,
-    /// The time of the attempt by the database's clock, in seconds since 1970.
+    /// The time of this attempt to send the message, by Postgres' clock, in seconds since 1970.
     pub time: i64,
     /// The address that the request is sent to.
     pub url: String,
-    /// The secrets that sign the request. During a rotation, both the new and the old secret.
+    /// The secrets with which the request is signed. During a replacement of the secret, these are the new and the old
+    /// secret.
     pub secrets: Vec<String>,
     /// The body, as JSON text.
     pub body: String,
@@ -37,7 +40,7 @@ pub enum PostError {
     Failed(String),
 }
 
-/// The HTTP client of webhooks. It sends requests only to addresses that `address` allows.
+/// The HTTP client for webhooks. It sends requests only to addresses that the module `address` allows.
 #[derive(Clone)]
 pub struct Poster {
     http: reqwest::Client,
@@ -45,7 +48,7 @@ pub struct Poster {
 }
 
 impl Poster {
-    /// Creates the client. It follows no redirects, because their addresses would not be checked.
+    /// Creates the client. It follows no redirects, because the address of a redirect would not be checked.
     pub fn new(settings: Webhook) -> Result<Self, reqwest::Error> {
         // Ignore the proxies of the environment: they would resolve names themselves, and could reach private
         // addresses.

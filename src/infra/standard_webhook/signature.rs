@@ -6,11 +6,12 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-/// The prefix of a secret whose key is written in base64.
+/// The prefix of a secret that is written in base64. The decoded bytes are the signing key.
 const PREFIX: &str = "whsec_";
 /// The length of a generated key, in bytes.
 const NEW_KEY_BYTES: usize = 32;
-/// The minimum length of a secret that a person chooses, bytes. For a base64 key, the decoded bytes count.
+/// The minimum length of a secret that a person chooses, in bytes. The length of a base64 secret is the number of its
+/// decoded bytes.
 const SHORTEST: usize = 16;
 
 /// The signing key of a secret. For a secret with the prefix, the key is the decoded base64 text. For any other secret,
