@@ -55,7 +55,7 @@ pub enum Error {
     /// The HTTP client for shops' own APIs could not be created.
     #[error("the HTTP client for the shops' APIs cannot be built: {0}")]
     ShopApi(#[from] reqwest::Error),
-    /// The canary's token cannot be made.
+    /// The token that the canary (self-test) uses could not be created.
     #[error(transparent)]
     Token(#[from] token::Error),
     /// The operating system does not return the address on which the server listens.
@@ -165,7 +165,8 @@ impl Engine {
         self.read_again.notify_one();
     }
 
-    /// Number of events that an idle feed found without a notification. A number above 0 indicates a defect.
+    /// Number of events that idle feeds found only by a fallback read, because no notification had arrived. A number
+    /// above 0 indicates a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.databases
             .iter()
@@ -181,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// Stops the node. Closes each client's session with the code 1012, which asks the client to reconnect. After
+    /// Stops the node. Closes each client's session with the code 1012, which tells the client to reconnect. After
     /// `DRAIN_DEADLINE`, cuts the connections that are still open.
     pub async fn shut_down(self) {
         self.draining.send_replace(true);
