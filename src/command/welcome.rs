@@ -19,7 +19,7 @@ const ORDER: &str = "insert into orders (store_id, customer_name, total, order_t
 
 /// How long the token on the screen is valid.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// If the token is valid for less than this when the program starts, a new token replaces it.
+/// If the token is valid for less than this time when the program starts, a new token replaces it.
 const TOKEN_LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN_LABEL: &str = "first screen";
 /// The name of the file with the token, in the data directory. Only the owner of the file can read it.

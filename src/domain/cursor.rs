@@ -90,7 +90,7 @@ impl Position {
     }
 
     /// Whether this position covers each transaction that `other` covers. If `other` ends later than this position, the
-    /// result is always `false`, although it could be `true`.
+    /// result is always `false`, even if this position happens to cover all of them.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -171,7 +171,7 @@ pub enum Unusable {
     Epoch,
     /// The cursor covers transactions that do not exist yet.
     Future,
-    /// Events after the cursor have been trimmed, so a replay would have a gap.
+    /// Events after the cursor were deleted because of their age, so a replay would have a gap.
     Retention,
 }
 

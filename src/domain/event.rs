@@ -131,10 +131,10 @@ pub enum Write {
 }
 
 impl Write {
-    /// All kinds, in the order of their declaration.
+    /// All kinds of writes, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Update, Self::Delete, Self::Truncate];
 
-    /// The name of the kind in the journal.
+    /// The name of this kind of write, as the journal stores it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Insert => "insert",
@@ -144,7 +144,7 @@ impl Write {
         }
     }
 
-    /// The kind with this name; `None` for an unknown name.
+    /// The kind of write with this name. `None`: no kind has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }

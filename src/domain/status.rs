@@ -100,7 +100,8 @@ impl Status {
         next
     }
 
-    /// The statuses that may follow this status in any shop, the usual one first. `delivered`: the order is a delivery.
+    /// The statuses that a person may choose next if the shop uses all statuses, the usual one first. `delivered`: the
+    /// order is a delivery.
     pub fn next(self, kind: SubjectKind, delivered: bool) -> &'static [Self] {
         match (self, kind) {
             (Self::Pending, _) => &[Self::Preparing, Self::Rejected],

@@ -55,8 +55,8 @@ impl Account {
     }
 
     /// Makes the account the owner of the wanted directory, creates the directory if it is missing, and returns its
-    /// real path. The account may be unable to enter a missing directory, for example in root's home. In this case the
-    /// data gets another directory, and the wanted path becomes a link to it.
+    /// real path. A missing directory may be in a place that the account cannot enter, for example in root's home. In
+    /// this case the data gets another directory, and the wanted path becomes a link to it.
     pub fn prepare(&self, wanted: &Path) -> Result<PathBuf, Error> {
         let problem = |error| Error::File(wanted.to_owned(), error);
         if !wanted.exists() {

@@ -36,7 +36,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Interval of the checks of the server's state while it runs.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum length of the socket directory's path, bytes. The operating system limits the length of the whole path, and
-/// the file name needs 14 bytes.
+/// the socket's file name needs 14 bytes.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
 /// The number of the line in `postmaster.pid` that contains the server's state.
 const STATE_LINE: usize = 7;

@@ -38,8 +38,8 @@ const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Interval at which ended pauses of stores are removed, and items whose time is over are taken off the stop lists. A
-/// stop list has the items of which a store is out of stock.
+/// Time between two checks for pauses of stores and for stop-list items whose time is over. A stop list has the items
+/// of which a store is out of stock.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time between two checks of how long ago the journal was read.
@@ -164,8 +164,8 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
     }
 }
 
-/// When its time is over, ends a store's pause, or takes an item off a store's stop list (the items that are out of
-/// stock).
+/// Ends each pause of a store whose time is over. Also takes each item whose time is over off its stop list, the list
+/// of items that are out of stock.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     let mut ticks = interval(PAUSE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -33,11 +33,12 @@ const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Number of open files that the node itself needs: standard streams, timers and listening sockets.
 const OWN_FILES: usize = 16;
-/// Number of connections to a database outside its main pool, for example for the feed, the listener and the self-test.
+/// Number of open files for connections to one database outside its main pool, for example for the feed, the listener
+/// and the self-test.
 const DATABASE_FILES: usize = 6;
-/// Number of connections that are reserved for operators.
+/// Number of open files that are reserved for operators' connections.
 const OPS_FILES: usize = 8;
-/// Number of connections to Telegram and to webhooks.
+/// Number of open files for connections to Telegram and to webhooks.
 const BOT_FILES: usize = 8;
 
 /// The reason why the engine could not start.

@@ -77,8 +77,8 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// Returns the arguments of the journal query that finds the stores of large transactions. The first argument is
-    /// the large transactions. The second is the stores of `events` that are not in `self.stores`.
+    /// Returns the arguments of the journal query that finds the stores of large transactions. The first argument lists
+    /// the large transactions. The second lists the stores of `events` that are not in `self.stores`.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores

@@ -129,7 +129,7 @@ pub enum Lost {
     /// releases them.
     #[error("a lock of the listening session could not be acquired or released")]
     LocksUnknown,
-    /// `vestnik migrate` has run with another value of `database.notify_lock_key`.
+    /// `vestnik migrate` has changed `database.notify_lock_key`, so the triggers use other locks than this session.
     #[error("database.notify_lock_key has changed in the database")]
     OtherLocks,
     /// The database's schema is older than NOTIFY suppression.

@@ -1,5 +1,5 @@
-//! The feed reads the journal whenever it is woken, and publishes the new events to the router in a fixed order. Each
-//! database has one task for its feed.
+//! The feed reads the journal whenever it is woken, and passes the new events to the router. Each database has one task
+//! for its feed.
 //!
 //! If the feed is woken several times during a read, only one further read follows. So under load, each read returns
 //! many events. When its connection fails, the feed keeps its position: the transactions that it has read. So after an

@@ -335,7 +335,8 @@ impl World {
         }
     }
 
-    /// Ends all writers one by one. Between two ends, the nodes handle their messages, and the invariant is checked.
+    /// Ends all writers one by one. Before each of these steps and after the last one, the nodes handle their messages,
+    /// and the invariant is checked.
     fn quiesce(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {

@@ -31,11 +31,11 @@ const MAX_IDLE_LOCK_WAITS: u32 = 10;
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between two [`PeerMessage::PollingPeer`] messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// After a [`PeerMessage::PollingPeer`], a suppressing node sends `EventsRead` for each read with events for this time.
+/// How long a suppressing node sends `EventsRead` after each read with events, once a `PollingPeer` has arrived.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
-/// When a node begins to suppress NOTIFY, it sends [`PeerMessage::EventsRead`] for each read with events for this time.
-/// Within it, every polling node has sent [`PeerMessage::PollingPeer`]. The time is short, because a message for each
-/// read reduces the throughput of orders by a tenth.
+/// For this time after a node begins to suppress NOTIFY, it sends [`PeerMessage::EventsRead`] after each read with
+/// events. Within this time, every polling node has sent [`PeerMessage::PollingPeer`]. The time is short, because a
+/// message after each read reduces the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 /// Shortest time between two [`PeerMessage::EventsRead`] messages of a suppressing node that knows of no polling node.
 /// The messages wake nodes whose [`PeerMessage::PollingPeer`] message was lost.

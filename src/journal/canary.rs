@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The journal rows of this many newest rounds of each node are kept. After a start of Postgres, the newest row from
+/// For each node, the journal keeps the rows of this many newest rounds. After a start of Postgres, the newest row from
 /// before the start decides which cursors are still valid (see `lineage.rs`). It may be a canary's row, so the first
 /// rounds after the start must not delete it.
 pub const KEPT_ROUNDS: i64 = 10;

@@ -33,7 +33,7 @@ pub struct DueBatch {
 }
 
 /// Siblings are journal rows that one transaction wrote about one order; clients get them as one event. Siblings are
-/// searched only among rows whose ids are at most this much lower than the id of the last row.
+/// searched only among rows whose ids are at most this much lower than the id of the event's last row.
 const SIBLING_IDS: i64 = 100;
 /// If the saved cursor is more than this many transactions behind, a newer cursor should be saved, because each read
 /// scans all transactions after the cursor.

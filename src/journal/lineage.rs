@@ -49,7 +49,7 @@ pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// Reads the [`Epoch`] of the database to which this connection leads.
+/// Reads the [`Epoch`] of the connected database.
 pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(read(client).await?.epoch)
 }

@@ -57,8 +57,8 @@ const OUTLINE: &str = "with recursive later (xid) as ( \
      union all \
      select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
 
-/// SQL that selects the stores among `$1` for which one of the transactions `$2` wrote an event. It uses a sub-select
-/// instead of `exists`, because the planner might turn `exists` into a join that reads a whole transaction.
+/// SQL that selects the stores among `$1` for which one of the transactions `$2` wrote an event. The SQL uses a
+/// sub-select instead of `exists`, because the planner might turn `exists` into a join that reads a whole transaction.
 const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
@@ -199,7 +199,7 @@ impl Reader {
     }
 
     /// Reads all new events, which are the events that `position` does not cover. Returns `TooMuch` if they are more
-    /// than [`NEWS_EVENTS`].
+    /// than `NEWS_EVENTS`.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));

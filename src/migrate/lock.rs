@@ -1,5 +1,5 @@
-//! The lock that allows only one migration at a time. Also retries the changes of tables that other transactions have
-//! locked.
+//! The lock that allows only one migration at a time. Also repeats changes that failed because another transaction had
+//! locked the table.
 
 use std::time::Duration;
 

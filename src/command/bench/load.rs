@@ -100,8 +100,8 @@ pub struct MeasurementResult {
 }
 
 impl MeasurementResult {
-    /// Returns the latency in milliseconds that is not exceeded by the share `share` (0 to 1) of the orders. NaN: no
-    /// order arrived.
+    /// Returns the latency, milliseconds, that the given share (0 to 1) of the orders does not exceed. NaN: no order
+    /// arrived.
     pub fn quantile(&mut self, share: f64) -> f64 {
         self.ways.sort_by(f64::total_cmp);
         let index = ((self.ways.len() as f64 - 1.0) * share).round() as usize;
