@@ -129,7 +129,7 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// Returns the settings of the databases on which a command runs. This is one database, except that `vestnik migrate`
+/// Returns the settings of each database on which the command runs. This is one database, except that `vestnik migrate`
 /// runs on all databases.
 fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
     let databases = config.each_database();

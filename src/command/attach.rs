@@ -58,7 +58,8 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Reads a file with a mapping. Refuses the file if it has a question of the proposal that nobody has answered.
+/// Reads a file with a mapping. Fails if the file still contains an open question, which `vestnik attach` has written
+/// into its proposal.
 fn read_answered(file: &Path) -> anyhow::Result<String> {
     let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let open = open_questions(&toml).into_iter();
@@ -76,8 +77,8 @@ fn read_answered(file: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Attaches a table with the given mapping. If no mapping is given, proposes one, and attaches the table only if
-/// nothing in the proposal is uncertain.
+/// Attaches a table with the given mapping. If no mapping is given, proposes one. The proposed mapping is used only if
+/// it has no open questions.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
@@ -151,8 +152,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Converts an error of [`Table::find`] into the command's error. A missing or unsuitable table is wrong usage of the
-/// command, but a failed query is not.
+/// Converts an error of [`Table::find`] into the command's error. A missing or unsuitable table counts as wrong usage
+/// of the command, but a failed query does not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -200,13 +201,13 @@ pub async fn not_attached(client: &tokio_postgres::Client, error: attach::Error)
     Usage(format!("{error}, as role {role}: {remedy}")).into()
 }
 
-/// Returns the error for a mapping whose expressions fail for the newest rows of the table.
+/// Returns the error for a mapping with expressions that fail for the table's newest rows.
 pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
     let table = table.quoted.clone();
     wrong_mapping(attach::Error::Unfit { table, problems })
 }
 
-/// Writes the proposed mapping to a file, and returns an error that asks the person to answer the open questions in it.
+/// Writes the proposed mapping to a file. The returned error asks the person to answer the open questions in this file.
 /// A dry run prints the mapping instead.
 fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
     let answer = if is_dry {
@@ -249,14 +250,14 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Number of the table's newest rows that are translated. The command prints some of them.
+/// Number of the table's newest rows that are translated as a check. The command prints some of them.
 const LOOKED_AT: i64 = 20;
 
 /// The result of translating the newest rows of a table with a mapping.
 #[derive(Debug, Default)]
 pub struct NewestRows {
-    /// Whether one of the printed orders has no store, so that no store would receive it. Hidden orders, such as carts,
-    /// do not count.
+    /// Whether a printed order has no store, so that nobody would receive it. Hidden orders, such as carts, do not
+    /// count.
     pub has_no_store: bool,
     /// One line for each expression of the mapping that fails for one of the rows.
     pub problems: Vec<String>,
@@ -264,13 +265,13 @@ pub struct NewestRows {
     pub all_fail: bool,
     /// One line for each status word that is probably misspelled.
     pub misspelt: Vec<String>,
-    /// Whether amounts are in the default currency; `None`: the table has no rows.
+    /// Whether the amounts of the newest rows are in the default currency; `None`: the table has no rows.
     pub has_default_currency: Option<bool>,
 }
 
 impl NewestRows {
-    /// Prints the failing expressions as warnings. Returns an error only if the mapping fails for every row, because a
-    /// single bad row must not prevent the owner from attaching the table.
+    /// Prints the failing expressions as warnings. Returns an error only if the mapping fails for every row, because
+    /// the owner must be able to attach a table with a single bad row.
     pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
         if self.all_fail {
             return Err(unfit(table, self.problems));
@@ -350,8 +351,9 @@ pub async fn show_newest(
     })
 }
 
-/// Checks that Vestnik may call the mapping's `answer.url`. This is an address of the shop's own API, which changes the
-/// status of orders. Prints a warning if the settings have no secret with which Vestnik signs these requests.
+/// Checks the mapping's `answer.url`, an address of the shop's own API that changes the status of orders. Fails if
+/// Vestnik may not call this address. Prints a warning if the settings have no secret with which Vestnik signs the
+/// requests.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;

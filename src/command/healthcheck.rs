@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 /// Time limit of the whole request.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// The most bytes of the response that are read.
+/// Maximum number of bytes of the response that are read.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
 /// Runs `vestnik healthcheck`. An error contains the reason why the server is not ready.
@@ -32,8 +32,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address at which a process on this machine reaches the server. If the server listens on all addresses, this is
-/// the loopback address.
+/// Returns the address at which a process on this machine reaches the server. This is the loopback address if the
+/// server listens on all addresses.
 fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

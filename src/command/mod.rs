@@ -27,7 +27,7 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// An error of the person who runs the command, such as a wrong option. The value is the message for this person.
+/// A mistake of the person who runs the command, such as a wrong option. The value is the message for this person.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

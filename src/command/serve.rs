@@ -101,7 +101,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     Ok(())
 }
 
-/// Migrates the database. While the database is unreachable, waits and retries. Any other error is returned at once,
+/// Migrates the database. While the database is unreachable, waits and retries. Returns any other error at once,
 /// because a retry would not help.
 async fn migrate_when_reachable(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();

@@ -26,7 +26,8 @@ const BOOKINGS: f64 = 0.1;
 const CHANGES: f64 = 0.5;
 /// The probability that a status change rejects or cancels the order, 0 to 1.
 const CANCELLATIONS: f64 = 0.1;
-/// The most open orders that the simulation keeps. If there are more, the oldest order never changes again.
+/// Maximum number of open orders whose status the simulation changes. When a further order is created, the simulation
+/// stops changing one of these orders.
 const OPEN_ORDERS: usize = 500;
 
 #[derive(Debug, clap::Args)]

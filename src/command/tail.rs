@@ -22,15 +22,15 @@ use super::Usage;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection without a message for this long counts as lost. The server sends a ping or a heartbeat every 30 s.
 const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
-/// The longest random pause before a reconnect, even if the server asks for a longer pause.
+/// The longest random pause before a reconnect. It also applies if the server requests a longer pause.
 const LONGEST_JITTER: Duration = Duration::from_secs(30);
-/// The number of newest event ids that are kept, so that an event that arrives twice is printed only once.
+/// Number of the newest event ids that are kept. With them, an event that arrives twice is printed only once.
 const REMEMBERED_EVENTS: usize = 1024;
 /// The code with which the server closes the connection if the store has too many sessions. The next attempt waits for
 /// at least `FULL_PAUSE`.
 const TOO_MANY_SESSIONS: u16 = 4430;
 const FULL_PAUSE: Duration = Duration::from_secs(15);
-/// The longest pause after a refusal by a rate limit, even if the server asks for a longer pause.
+/// The longest pause after a refusal by a rate limit. It also applies if the server requests a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// If the server closes the connection with this code or a higher one, the client must not reconnect.
 const FIRST_FINAL_CODE: u16 = 4500;
@@ -48,7 +48,7 @@ pub struct Args {
     after: Option<String>,
 }
 
-/// The fields of a server message that a client uses.
+/// The fields of a server message that `vestnik tail` uses.
 #[derive(Deserialize)]
 struct ServerMessage<'a> {
     r#type: &'a str,
@@ -58,10 +58,10 @@ struct ServerMessage<'a> {
     reconnect_jitter_ms: Option<u64>,
 }
 
-/// The next step of the client after a connection has ended. The text is the reason, for the person who runs the
+/// The next step of `vestnik tail` after a connection has ended. The text is the reason, for the person who runs the
 /// command.
 enum Ended {
-    /// The client reconnects after a pause of the backoff.
+    /// The client reconnects after the next pause of its backoff and a random pause.
     Again(String),
     /// The client reconnects after this pause.
     Later(String, Duration),
@@ -74,7 +74,7 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
-    /// The longest random wait before the client reconnects. The wait prevents clients from reconnecting at the same
+    /// The longest random pause before the next reconnect. It prevents many clients from reconnecting at the same
     /// moment.
     jitter: Duration,
 }
@@ -169,8 +169,8 @@ impl Tail {
         }
     }
 
-    /// Handles one message of the server. Prints the message if it is an event, and keeps its cursor. `false`: the
-    /// reader of the output has closed the pipe.
+    /// Handles one message of the server: keeps its cursor, and prints it if it is an event. Returns `false` if the
+    /// program that reads the output has closed the pipe.
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
         let message: ServerMessage<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
         match message.r#type {

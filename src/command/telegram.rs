@@ -13,11 +13,11 @@ use crate::text::{catalog, html};
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
-/// How long `vestnik telegram test` waits for its messages to arrive.
+/// How long `vestnik telegram test` waits until its messages are sent.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
 /// Interval of the checks whether a test message was sent.
 const TEST_LOOK: Duration = Duration::from_millis(100);
-/// The most stores that the warning about an unknown store lists.
+/// Maximum number of stores that the warning about an unknown store lists.
 const NAMED_STORES: i64 = 10;
 
 #[derive(Debug, clap::Args)]
@@ -220,7 +220,7 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
     Ok(())
 }
 
-/// Enqueues a test message for each chat of the store, and waits until a node has sent it. Nodes send it like an order.
+/// Enqueues a test message for each chat of the store, in the same way as an order, and waits until a node has sent it.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let chats: Vec<ListedChat> = chat_links::list(&client).await?;

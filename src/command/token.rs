@@ -173,8 +173,8 @@ fn print(token: &ListedToken) {
     super::say!("{}", on_one_line(&line));
 }
 
-/// Escapes control characters, because another program may have written the label, and it must not move the terminal's
-/// cursor.
+/// Escapes control characters of a label. Another program may have written the label, and it must not move the
+/// terminal's cursor.
 fn on_one_line(text: &str) -> String {
     let shown = |letter: char| match letter.is_control() {
         true => letter.escape_default().collect(),

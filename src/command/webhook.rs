@@ -12,8 +12,8 @@ use anyhow::bail;
 
 use super::Usage;
 
-/// The environment variable with the webhook's secret. The secret is not an option, because every user can see the
-/// command lines of processes.
+/// The environment variable that contains the webhook's secret. There is no option for the secret, because every user
+/// can see the command lines of processes.
 const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
 
 #[derive(Debug, clap::Args)]
@@ -199,8 +199,9 @@ async fn rotate_endpoint(client: &Client, id: i64, finish: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Prints that posts are signed with both secrets. `arguments` are the options with which the person ends the rotation.
-/// `made` is the new secret, if this command created it; `None`: the person supplied the secret.
+/// Prints that posts are signed with both secrets. `arguments` are the command-line options that name the webhook, for
+/// the command that ends the rotation. `made` is the new secret, if this command created it; `None`: the person
+/// supplied the secret.
 fn say_both(webhook: &str, arguments: &str, made: Option<&str>) {
     super::say!("{webhook} is signed with {}", made.unwrap_or("the new secret"));
     super::say!("and with the one before, until `vestnik webhook rotate {arguments} --finish`");

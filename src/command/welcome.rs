@@ -19,7 +19,7 @@ const ORDER: &str = "insert into orders (store_id, customer_name, total, order_t
 
 /// How long the token on the screen is valid.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// If the token is valid for less than this, a restart replaces it.
+/// If the token is valid for less than this time when the program starts, a new token replaces it.
 const TOKEN_LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN_LABEL: &str = "first screen";
 /// The name of the file with the token, in the data directory. Only the owner of the file can read it.
@@ -27,7 +27,7 @@ const TOKEN_FILE: &str = "first-screen.token";
 /// The text in place of the token if the output is not a terminal.
 const NO_TOKEN: &str = "TOKEN";
 
-/// Returns the token on the screen, which gives access to every store. A file in the data directory contains it, so
+/// Returns the token for the screen, which gives access to every store. It is kept in a file of the data directory, so
 /// that a restart shows the same token again. A token that expires soon is replaced.
 pub async fn token(client: &Client, directory: &Path) -> anyhow::Result<Token> {
     let file = directory.join(TOKEN_FILE);
@@ -128,8 +128,8 @@ fn quoted(sql: &str) -> String {
     format!("\"{}\"", sql.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The command that starts this program from the current directory. This is `vestnik` if the program is in `PATH`,
-/// otherwise the path of the program.
+/// Returns the command that starts this program from the current directory: `vestnik` if the program is in `PATH`,
+/// otherwise its path.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
         return "vestnik".into();

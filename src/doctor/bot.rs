@@ -10,10 +10,10 @@ use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
 use crate::telegram;
 
-/// Seconds after which a message that waits for a chat is reported.
+/// A chat is reported if one of its messages has been waiting for more than this many seconds.
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
-/// Checks the bot, its polls for updates, and its chats.
+/// Checks the bot's token, its polling for updates, and its linked chats.
 pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, QueryError> {
     let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
     let mut findings = vec![token_finding(settings, &state).await, poll_of(&state)];

@@ -153,8 +153,8 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(vec![server, durability, connections])
 }
 
-/// Checks whether an attacker on the network could read the traffic. Also reports parameters of the URL that Vestnik
-/// ignores.
+/// Checks whether an attacker on the network could read the traffic between Vestnik and Postgres. Also reports
+/// parameters of the URL that Vestnik ignores.
 async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::QueryError> {
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
@@ -228,8 +228,8 @@ fn source(health: &Health) -> Vec<Finding> {
     findings
 }
 
-/// Reports transactions that keep vacuum from removing old rows, or the notification queue from shrinking. The report
-/// leaves out the text of their queries, because it may contain a customer's name.
+/// Reports old transactions and unused replication slots, because they keep vacuum from removing old rows. The report
+/// leaves out the text of queries, because it may contain a customer's name.
 async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     const OLD: &str = "select * from ( \
            select format('pid %s (%s), a transaction of role %s, %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state), \

@@ -1,4 +1,4 @@
-//! Checks the surroundings of Vestnik: settings of the role and the database, clocks, prepared transactions, backups,
+//! Checks the environment of Vestnik: settings of the role and the database, clocks, prepared transactions, backups,
 //! and nodes that have stopped.
 
 use std::time::Duration;
@@ -7,10 +7,10 @@ use super::{Finding, ask, fail, note, ok};
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 
-/// Seconds by which a clock may differ from Postgres' clock before it is reported. With NTP, the difference is much
-/// smaller. With a larger difference, people would read wrong times.
+/// A clock is reported if it differs from Postgres' clock by more than this many seconds. With NTP, the difference is
+/// much smaller. With a larger difference, people would read wrong times.
 const CLOCK_OFF_S: f64 = 2.0;
-/// Settings that end statements or transactions. An operator may have set them for the role or the database.
+/// The names of the Postgres settings that end statements or transactions after some time.
 const TIMEOUTS: [&str; 5] = [
     "statement_timeout",
     "lock_timeout",
@@ -104,7 +104,7 @@ fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
 }
 
 /// Reports that the server allows prepared transactions (two-phase commit), because Postgres cannot prepare a
-/// transaction that has executed NOTIFY. `None`: the server does not allow them.
+/// transaction that has executed NOTIFY. `None`: the server does not allow them, or writers do not notify.
 pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<Finding>, db::QueryError> {
     const MOST: &str = "select current_setting('max_prepared_transactions')::int";
     let most: i32 = ask(client, MOST).await?.try_get(0)?;
@@ -150,7 +150,7 @@ pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding,
     })
 }
 
-/// Reports nodes that have not renewed their row in the table of nodes in time.
+/// Reports nodes that have not renewed their row in `vestnik.vst_node` in time.
 pub(super) async fn silent_nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SILENT: &str = "select id, extract(epoch from clock_timestamp() - until)::float8 from vestnik.vst_node \
          where until < clock_timestamp() order by id";

@@ -1,13 +1,14 @@
 //! Positions in the journal, and cursors. A position says which transactions a reader has read. A cursor is a position
 //! encoded as an opaque string, which a client keeps.
 //!
-//! An event gets its id before its transaction commits, so a reader that asks for "ids above N" would skip events. A
-//! position records *transactions* instead: all transactions up to the newest one that was read, except those that were
-//! still running. An event outside the position is new, even if its transaction stayed open for long.
+//! An event gets its id before its transaction commits. If a reader asked for "ids above N", it would skip events that
+//! commit late. So a position records *transactions*: all transactions up to the newest one that was read, except those
+//! that were still running. An event is new if the position does not cover its transaction, even if this transaction
+//! stayed open for long.
 //!
 //! A Postgres snapshot would be enough, except after a crash. A snapshot also covers transactions that left nothing on
 //! disk, because they were rolled back or not flushed. After an immediate restart, Postgres uses the ids of such
-//! transactions again, and a reader would skip an order under such an id. So a position ends at the newest transaction
+//! transactions again, and a reader would skip an order with such an id. So a position ends at the newest transaction
 //! of which a reader has read an *event*. This event is on disk, so Postgres never uses an id up to it again.
 
 use base64::Engine as _;
@@ -16,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::event::{EventId, Xid};
 
-/// The maximum length of a cursor, characters. Each transaction that was still running needs two or three characters.
+/// The maximum length of a cursor, characters. Each transaction that a position leaves out, because it was still
+/// running, needs two or three characters.
 pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
 const VERSION: u8 = 1;
 const AT: u8 = 0;
@@ -33,7 +35,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The oldest transaction that had not ended. All transactions before it had ended.
+    /// The oldest transaction that had not ended when the snapshot was taken. All transactions with lower ids had
+    /// ended.
     pub fn oldest(&self) -> Xid {
         self.running.iter().copied().min().unwrap_or(self.xmax).min(self.xmax)
     }
@@ -47,8 +50,8 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position of a reader that has read all events visible in `snapshot`. `newest` is the newest transaction of
-    /// which the reader has read an event.
+    /// Returns the position of a reader that has read all events visible in `snapshot`. `newest` is the newest
+    /// transaction of which the reader has read an event.
     pub fn after(snapshot: &Snapshot, newest: Xid) -> Self {
         let end = Xid((newest.0 + 1).min(snapshot.xmax.0));
         let mut missing: Vec<Xid> = snapshot.running.iter().copied().filter(|xid| *xid < end).collect();
@@ -69,14 +72,14 @@ impl Position {
         xid < self.end && self.missing.binary_search(&xid).is_err()
     }
 
-    /// The first transaction after the position. The reader has read no event of this transaction or of any later
-    /// transaction.
+    /// The first transaction id after the position. The reader has read no event of this transaction or of any later
+    /// one.
     pub fn end(&self) -> Xid {
         self.end
     }
 
-    /// The transactions before `end` that were still running. The reader has not read their events, which become
-    /// visible when they commit.
+    /// The transactions before `end` that the position does not cover, usually because they were still running. The
+    /// reader reads their events later.
     pub fn missing(&self) -> &[Xid] {
         &self.missing
     }
@@ -86,8 +89,8 @@ impl Position {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether this position covers each transaction that the other position covers. If the other position ends later
-    /// than this position, the result is always `false`, even where `true` would be right.
+    /// Whether this position covers each transaction that `other` covers. If `other` ends later than this position, the
+    /// result is always `false`, even if this position happens to cover all of them.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -108,7 +111,7 @@ impl Position {
         Self { end: self.end, missing }
     }
 
-    /// The intersection of two positions: it covers the transactions that both cover.
+    /// The intersection of two positions: it covers only the transactions that both positions cover.
     pub fn intersection(&self, other: &Self) -> Self {
         let end = self.end.min(other.end);
         let both = self.missing.iter().chain(&other.missing);
@@ -131,7 +134,7 @@ impl Position {
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Builds the epoch from three values. These are the cluster's system identifier, the line of history (see
+    /// Builds the epoch from the cluster's system identifier, the name of the line of history (see
     /// `journal/lineage.rs`), and the OID of the database.
     pub fn new(system_identifier: i64, line: &str, database_oid: u32) -> Self {
         let digest = Sha256::digest(format!("{system_identifier}/{line}/{database_oid}"));
@@ -141,19 +144,20 @@ impl Epoch {
     }
 }
 
-/// A cursor. A client sends it to the server to continue where it stopped.
+/// A cursor. A client sends it to the server, and the server continues after the events that the client has received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
     /// The client has received each event that the position covers.
     At(Position),
-    /// The client stopped in the middle of a long response. It has received each event that `before` covers. Of the
-    /// other events that `seen` covers, it has received those with an id up to `through`.
+    /// The client has received only a part of a long response, which is sent in the order of event ids. It has received
+    /// all events that `before` covers. Of the events that only `seen` covers, it has received those with ids up to
+    /// `through`.
     Within {
         /// The position at the start of the response.
         before: Position,
         /// The position after the whole response.
         seen: Position,
-        /// The id of the last event of the response that was sent.
+        /// The id of the last event of the response that the client has received.
         through: EventId,
     },
 }
@@ -167,7 +171,7 @@ pub enum Unusable {
     Epoch,
     /// The cursor covers transactions that do not exist yet.
     Future,
-    /// Events after the cursor have been trimmed, so a replay would have a gap.
+    /// Events after the cursor were deleted because of their age, so a replay would have a gap.
     Retention,
 }
 
@@ -226,14 +230,15 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The position of which the client has surely received every event.
+    /// The position of which the client has certainly received every event. The client may have received further
+    /// events.
     pub fn base(&self) -> &Position {
         match self {
             Self::At(position) | Self::Within { before: position, .. } => position,
         }
     }
 
-    /// The first transaction of which the client has surely received no event.
+    /// The client has certainly received no event of this transaction, or of any later transaction.
     pub fn end(&self) -> Xid {
         match self {
             Self::At(position) => position.end,
@@ -242,17 +247,17 @@ impl Cursor {
     }
 }
 
-/// The plan of a replay from a cursor. It says which events the client still misses, in which order they are sent, and
-/// which cursor the client has after each event. If a response was interrupted, the rest of that response comes first,
-/// then newer events. Both groups are sorted by id. The events of one order stay in sequence, because a change of an
-/// order commits after the previous change.
+/// The plan of a replay from a cursor: which events the client still misses, in which order they are sent, and which
+/// cursor the client has after each event. If a response was interrupted, the rest of that response comes first, then
+/// newer events. Both groups are sorted by id. So the events of one order stay in the right sequence, because each
+/// change of an order commits after the previous change.
 #[derive(Debug, Clone)]
 pub struct ReplayPlan {
     /// The client has received each event that this position covers.
     pub before: Position,
-    /// The position at the end of the interrupted response. If no response was interrupted, equal to `before`.
+    /// The position after the interrupted response. If no response was interrupted, this is equal to `before`.
     pub middle: Position,
-    /// The id of the last event that the interrupted response sent.
+    /// The id of the last event that the client received from the interrupted response.
     pub through: EventId,
 }
 
@@ -279,7 +284,8 @@ impl ReplayPlan {
         !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
     }
 
-    /// The sort key of an event in the replay. The events of an interrupted response come before newer events.
+    /// The sort key of an event in the replay. The remaining events of an interrupted response come before newer
+    /// events.
     pub fn order(&self, xid: Xid, id: EventId) -> (bool, EventId) {
         (!self.middle.covers(xid), id)
     }
@@ -308,8 +314,8 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Writes the end and the number of missing transactions. Then writes the missing transactions from the newest to the
-/// oldest, each as its distance from the previous value, because a small number needs fewer bytes.
+/// Writes the end of the position, the number of missing transactions, and these transactions from the newest to the
+/// oldest. Each transaction is written as its distance from the previous one, because a small number needs fewer bytes.
 fn put_position(bytes: &mut Vec<u8>, position: &Position) {
     put(bytes, position.end.0);
     put(bytes, position.missing.len() as u64);

@@ -1,5 +1,5 @@
-//! Events. A journal event is a row of the journal as the engine reads it. A partner event is translated from such
-//! rows, for the people of a store.
+//! Events. A journal event is a row of the journal. One or several such rows are translated into a partner event, which
+//! the people of a store receive.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -12,8 +12,8 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
-/// The prefix of the store ids of canaries (self-tests of a node). Tokens begin with `vst_`, so this prefix begins in
-/// another way.
+/// The prefix of the store ids of canaries (self-tests of a node). It does not begin with `vst_`, so that nobody
+/// mistakes such an id for a token.
 const CANARY_PREFIX: &str = "vestnik-canary-";
 
 /// The id of a store. It is text, even if the shop's tables use numbers.
@@ -31,7 +31,7 @@ impl StoreId {
         &self.0
     }
 
-    /// The store of a node's canary (self-test). The node uses the same store id in each database that it serves.
+    /// The store id of a canary (self-test). `node` is a random name; each database of a node has another one.
     pub fn of_canary(node: &str) -> Self {
         Self(format!("{CANARY_PREFIX}{node}").into())
     }
@@ -48,8 +48,8 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The id of an event. Of two changes of one order, the later change has the greater id. The ids of events of different
-/// orders do not show which event was first.
+/// The id of an event. If one order has two events, the later event has the greater id. For events of different orders,
+/// the ids do not show which event was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -89,8 +89,8 @@ impl SourceId {
     pub const CANARY: Self = Self(0);
 }
 
-/// The id of an order or booking within the database. The key alone is not enough, because rows of several sources may
-/// have the same key.
+/// The id of an order or booking within the database: the source and the key. The key alone is not enough, because rows
+/// of several sources may have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectId {
     /// The source that has the row of the order or booking.
@@ -131,10 +131,10 @@ pub enum Write {
 }
 
 impl Write {
-    /// All kinds, in the order of their declaration.
+    /// All kinds of writes, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Update, Self::Delete, Self::Truncate];
 
-    /// The name of the kind in the journal.
+    /// The name of this kind of write, as the journal stores it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Insert => "insert",
@@ -144,7 +144,7 @@ impl Write {
         }
     }
 
-    /// The kind with this name; `None` for an unknown name.
+    /// The kind of write with this name. `None`: no kind has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
@@ -287,13 +287,13 @@ impl EventType {
 /// order.
 #[derive(Debug, Clone)]
 pub struct PartnerEvent {
-    /// The id of the last of these journal rows.
+    /// The id of the event's last journal row.
     pub id: EventId,
-    /// The transaction that wrote these journal rows.
+    /// The transaction that wrote the event's journal rows.
     pub xid: Xid,
     /// The store whose people receive the event.
     pub store: StoreId,
-    /// When the last of these journal rows was written, by the database's clock.
+    /// When the event's last journal row was written, by the database's clock.
     pub at: OffsetDateTime,
     /// The type of the event.
     pub kind: EventType,
@@ -304,7 +304,7 @@ pub struct PartnerEvent {
     /// The names of the changed fields in the protocol, such as `promised_minutes`. Empty: the event did not change
     /// fields.
     pub changed: Vec<&'static str>,
-    /// The order or booking before a change of fields. `None`: another type of event.
+    /// The order or booking before the event, if the event changed fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
     /// The payload as JSON text.
     pub data: String,
@@ -341,8 +341,8 @@ impl JournalEvent {
         }
     }
 
-    /// Whether a canary (self-test of a node) wrote the row. Such a row counts in no statistics, and does not prove
-    /// that the journal is complete.
+    /// Whether a canary (self-test of a node) wrote the row. Statistics do not count such rows. They are deleted soon,
+    /// so the feed does not check whether they are still in the journal.
     pub fn is_canary(&self) -> bool {
         self.store.as_ref().is_some_and(StoreId::is_canary)
     }
@@ -369,7 +369,7 @@ impl PartnerEvent {
         self.wire(Some(cursor), delivery)
     }
 
-    /// The JSON text of the event without a cursor, for a client that asks for this one event.
+    /// The JSON text of the event without a cursor, for a client that requests only this event.
     pub fn to_wire_alone(&self) -> String {
         self.wire(None, Delivery::Live)
     }

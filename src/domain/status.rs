@@ -29,7 +29,8 @@ impl SubjectKind {
     }
 }
 
-/// The status of an order or booking. All shops share these statuses, and a mapping translates each shop's own words.
+/// The status of an order or booking. All shops share these statuses, and a mapping translates each shop's own status
+/// words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -50,7 +51,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// All statuses, in the sequence of an order's life.
+    /// All statuses, in the order in which an order usually passes through them.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Preparing,
@@ -84,9 +85,9 @@ impl Status {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
-    /// The statuses that a person may choose next, the usual one first. `words` has the statuses for which the shop
-    /// has words. A status without a word is replaced by the status after it. `Rejected` is also possible if the shop
-    /// has a word only for `Cancelled`.
+    /// The statuses that a person may choose next, the usual one first. `words` are the statuses that the shop's table
+    /// can store. A status that it cannot store is replaced by the status after it. `Rejected` is also possible if the
+    /// table can store only `Cancelled`.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {
@@ -99,7 +100,8 @@ impl Status {
         next
     }
 
-    /// The statuses that a person may choose next, the usual one first. `delivered`: the order is a delivery.
+    /// The statuses that a person may choose next if the shop uses all statuses, the usual one first. `delivered`: the
+    /// order is a delivery.
     pub fn next(self, kind: SubjectKind, delivered: bool) -> &'static [Self] {
         match (self, kind) {
             (Self::Pending, _) => &[Self::Preparing, Self::Rejected],
@@ -111,8 +113,8 @@ impl Status {
         }
     }
 
-    /// Whether a person may change an order from this status back to `previous`, to correct a mistake. A customer's
-    /// cancellation cannot be undone.
+    /// Whether a person may change an order from this status back to its `previous` status, to correct a mistake. A
+    /// customer's cancellation cannot be undone.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
         [false, true]
             .iter()
@@ -120,7 +122,8 @@ impl Status {
     }
 }
 
-/// The set of statuses for which a shop has words.
+/// The set of statuses that a shop's table can store, because the mapping has a status word of the shop for each of
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusSet(u8);
 
@@ -128,12 +131,12 @@ impl StatusSet {
     /// All statuses.
     pub const ALL: Self = Self(u8::MAX);
 
-    /// Whether the shop has a word for this status.
+    /// Whether the shop has a status word for this status.
     pub fn contains(self, status: Status) -> bool {
         self.0 & (1 << status as u8) != 0
     }
 
-    /// Whether a person can give an order this status. The shop needs a word for it, but `Rejected` may be written as
+    /// Whether a person can give an order this status. The shop needs a status word for it, but may store `Rejected` as
     /// `Cancelled`.
     fn can_become(self, status: Status) -> bool {
         self.contains(status) || status == Status::Rejected && self.contains(Status::Cancelled)

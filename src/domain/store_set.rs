@@ -11,7 +11,7 @@ pub enum StoreSet {
     One(StoreId),
     /// Several stores.
     These(HashSet<StoreId>),
-    /// Every store of the database, except the stores in this set. The settings assign the excepted stores to another
+    /// Every store of the database, except the stores in this set. The settings assign these stores to another
     /// database.
     AllBut(HashSet<StoreId>),
 }

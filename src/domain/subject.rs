@@ -1,4 +1,4 @@
-//! The canonical order and booking. The row of each shop is translated into this form. The protocol, lists, the panel,
+//! The canonical order and booking. Each shop's rows are translated into this form. The protocol, lists, the panel,
 //! chats and webhooks show only this form.
 
 use std::sync::Arc;
@@ -21,16 +21,16 @@ pub struct Subject {
     pub id: SubjectId,
     /// The name of the source, which is the shop's attached table.
     pub source: Arc<str>,
-    /// The order number that people use. If the shop has no such number, the key of the shop's row.
+    /// The order number that people use. If the shop has no such number, this is the key of the shop's row.
     pub number: String,
-    /// Whether people see the order or booking.
+    /// Whether people see the order or booking, or why not.
     pub visibility: Visibility,
-    /// The statuses for which the shop has words.
+    /// The statuses that the shop's table can store, because the mapping has a status word for each of them.
     pub words: StatusSet,
-    /// The status. If the mapping does not know the shop's word, the status is `pending`, because a false alarm is
+    /// The status. If the mapping does not know the shop's status word, this is `Pending`, because a false alarm is
     /// better than a missed order.
     pub status: Status,
-    /// The shop's own word for the status, if the mapping does not know the word. `None`: the mapping knows the word.
+    /// The shop's own status word, if the mapping does not know it. `None`: the mapping knows the word.
     pub status_word: Option<String>,
     /// The reason for a rejection or cancellation.
     pub reason: Option<String>,
@@ -73,7 +73,7 @@ pub enum Visibility {
     Visible,
     /// People do not see the order yet: it is a cart, or waits for its payment.
     Hidden,
-    /// The shop marked the order as deleted, and keeps its row.
+    /// The order is gone for people: the shop deleted its row, marked it as deleted, or moved it to another store.
     Deleted,
 }
 
@@ -158,7 +158,7 @@ pub struct Extra {
     pub value: String,
 }
 
-/// A field of the shop's row that could not be read.
+/// A field of the shop's row whose value could not be translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The name of the field in the protocol.
@@ -301,7 +301,8 @@ impl Subject {
         json
     }
 
-    /// The members that every event about the order or booking has: its identity and its status.
+    /// The members that each event about this order or booking has: its key, source, number and status, and the
+    /// possible next statuses.
     pub fn head(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());
@@ -319,7 +320,7 @@ impl Subject {
     }
 }
 
-/// The protocol's name of the key.
+/// The protocol's name of the key: `order_id` or `booking_id`.
 pub fn name_of_key(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "order_id",
@@ -327,7 +328,7 @@ pub fn name_of_key(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// The protocol's name of the field `due_at`.
+/// The protocol's name of the field `due_at`: `due_at` for orders, and `starts_at` for bookings.
 pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "due_at",
@@ -335,7 +336,7 @@ pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// The protocol's name of the field `persons`.
+/// The protocol's name of the field `persons`: `persons` for orders, and `guests` for bookings.
 pub fn name_of_persons(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "persons",
@@ -360,7 +361,7 @@ impl Quantity {
 
     /// The quantity as JSON: a number (whole numbers without `.0`), or the shop's words.
     pub fn to_json(&self) -> Value {
-        /// Up to this number, an `f64` represents every whole number exactly.
+        /// The largest number up to which an `f64` represents every whole number exactly.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match self {
             Self::Number(number) if number.fract() == 0.0 && number.abs() <= EXACT => Value::from(*number as i64),

@@ -31,7 +31,7 @@ impl serde::Serialize for WireTime {
     }
 }
 
-/// SQL that formats a time as the protocol writes it. `expression` is SQL of the type `timestamptz`.
+/// Returns SQL that formats a time as the protocol writes it. `expression` is SQL of the type `timestamptz`.
 pub fn wire_time_sql(expression: &str) -> String {
     format!(r#"to_char(({expression})::timestamptz at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#)
 }

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::{Error, set_mode};
 
-/// If only root can enter the wanted directory, the data directory is created in this directory instead.
+/// The data directory is created in this directory if only root can enter the directory that was requested.
 const REACHABLE: &str = "/var/lib";
 
 /// The account of this machine that runs the private Postgres.
@@ -19,7 +19,7 @@ const REACHABLE: &str = "/var/lib";
 pub struct Account {
     uid: u32,
     gid: u32,
-    /// Whether the account differs from the account of this process.
+    /// Whether the server runs under another account than this process, which then runs as root.
     lowered: bool,
 }
 
@@ -54,9 +54,9 @@ impl Account {
         })
     }
 
-    /// Makes the account the owner of the wanted directory, and returns the directory's real path. If the account
-    /// cannot enter the directory (for example in root's home), creates another directory for the data. Then the wanted
-    /// path becomes a link to it.
+    /// Makes the account the owner of the wanted directory, creates the directory if it is missing, and returns its
+    /// real path. A missing directory may be in a place that the account cannot enter, for example in root's home. In
+    /// this case the data gets another directory, and the wanted path becomes a link to it.
     pub fn prepare(&self, wanted: &Path) -> Result<PathBuf, Error> {
         let problem = |error| Error::File(wanted.to_owned(), error);
         if !wanted.exists() {
@@ -85,7 +85,8 @@ impl Account {
         Ok(root)
     }
 
-    /// Creates a directory that only this account can enter, unless the directory exists.
+    /// Creates the directory if it is missing, and lets only this account enter it. Fails if it belongs to another
+    /// account.
     pub fn make_directory(&self, path: &Path) -> Result<(), Error> {
         let problem = |error| Error::File(path.to_owned(), error);
         fs::create_dir_all(path).map_err(problem)?;
@@ -116,7 +117,7 @@ impl Account {
         metadata.mode() & bit != 0
     }
 
-    /// Makes the command run under this account, in a directory that the account can enter.
+    /// Makes the command run under this account, in a directory that the account can always enter.
     pub fn lower(&self, command: &mut Command) {
         command.current_dir("/");
         if self.lowered {
@@ -125,8 +126,8 @@ impl Account {
     }
 }
 
-/// The directory of the socket. Its path is short, because the operating system limits the length of a socket's path.
-/// `root` is the data directory.
+/// Returns a directory with a short path for the server's socket, because the operating system limits the length of a
+/// socket's path. `root` is the directory of the private Postgres.
 pub fn short_directory(root: &Path) -> PathBuf {
     // If this process runs as root, do not use /tmp, because another user could have created a link at this path.
     let parent = if geteuid().is_root() { "/var/run" } else { "/tmp" };

@@ -24,9 +24,9 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds an installation with the major version `made_by`, which created the data. `None`: there is no data yet, so
-    /// the newest installation is used. If this machine has no suitable Postgres, downloads one into the directory
-    /// `download`.
+    /// Finds the programs of Postgres. `made_by` is the major version that created the data, and only this version can
+    /// use it. `None`: there is no data yet, so the newest installation is used, or downloaded into `download` if this
+    /// machine has none.
     pub async fn find(made_by: Option<u32>, download: &Path) -> Result<Self, Error> {
         let mut found = Vec::new();
         let mut directories = postgres_binaries::directories_with(&PROGRAMS);

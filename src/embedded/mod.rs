@@ -28,15 +28,15 @@ const DATABASE: &str = "vestnik";
 const OWNER: &str = "postgres";
 /// Maximum time for the server to start. It may have to recover from a crash.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// Maximum time for the server to end after a signal. The first signal asks for an orderly stop, and the second one for
-/// an immediate stop.
+/// Maximum time for the server to end after a signal. The first signal requests an orderly stop. If the server does not
+/// end in this time, a second signal requests an immediate stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// Interval of the checks of the server's state while it starts or stops.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Interval of the checks of the server's state while it runs.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum length of the socket directory's path, bytes. The operating system limits the length of the whole path, and
-/// the file name needs 14 bytes.
+/// the socket's file name needs 14 bytes.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
 /// The number of the line in `postmaster.pid` that contains the server's state.
 const STATE_LINE: usize = 7;
@@ -107,8 +107,8 @@ struct Paths {
 }
 
 impl Paths {
-    /// Returns the paths below `root`, which is the real path of the directory. Postgres runs in another directory, so
-    /// a relative path would be wrong there.
+    /// Returns the paths of the private Postgres in `root`. `root` must be absolute, because Postgres runs in another
+    /// directory.
     fn of(root: PathBuf) -> Self {
         let inside = root.join("socket");
         let fits = inside.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES;
@@ -141,7 +141,7 @@ impl Paths {
     }
 }
 
-/// The URL of the private Postgres in this directory. `None`: no `vestnik serve` runs it now.
+/// The URL of the private Postgres in this directory. `None`: its server is not running, or not ready.
 pub fn running(directory: &Path) -> Option<SecretString> {
     let paths = Paths::of(fs::canonicalize(directory).ok()?);
     let (process, ready) = paths.postmaster()?;
@@ -149,8 +149,8 @@ pub fn running(directory: &Path) -> Option<SecretString> {
 }
 
 impl Embedded {
-    /// Starts the private Postgres. If its server from an earlier run still runs, uses this server. Creates the data if
-    /// there is none.
+    /// Starts the private Postgres, and creates its data if there is none. If its server from an earlier run still
+    /// runs, uses this server.
     pub async fn start(directory: &Path) -> Result<Self, Error> {
         let account = Account::to_run_postgres()?;
         let root = account.prepare(directory)?;
@@ -256,7 +256,7 @@ impl Embedded {
         self.until_ready().await
     }
 
-    /// Stops the server in an orderly way. If this takes too long, stops it at once.
+    /// Stops the server in an orderly way. If this takes longer than `STOP_DEADLINE`, requests an immediate stop.
     pub async fn stop(mut self) {
         if !self.signal(Signal::INT).await && !self.signal(Signal::QUIT).await {
             tracing::warn!("the private Postgres did not stop; the next start takes it over");

@@ -18,7 +18,7 @@ use crate::infra::telemetry::LogLimit;
 use crate::journal::canary;
 use crate::token::Token;
 
-/// The longest time for the node to open a session for its own canary.
+/// The longest time for the node to open a session at its own server.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest time from the commit of the synthetic order until the session receives it.
 const BACK_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,13 +39,13 @@ pub(super) struct CanaryTask {
 enum Round {
     /// The round passed or failed.
     Ended(Canary),
-    /// The round tested nothing, because the feed has not read the journal recently or the server was busy. `/readyz`
-    /// reports the state of the feed anyway.
+    /// The round tested nothing, because the server was busy or the feed has not read the journal recently. The canary
+    /// need not report a stale feed, because `/readyz` reports it anyway.
     Skipped,
 }
 
 impl CanaryTask {
-    /// Runs rounds until the shutdown.
+    /// Runs one round after another until the shutdown.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let Some(round) = stop.run_until_cancelled(self.round()).await else {
@@ -85,8 +85,8 @@ impl CanaryTask {
         Round::Ended(state)
     }
 
-    /// Runs one round: opens a session, writes the order, and waits until the session receives it. `None`: the server
-    /// was busy.
+    /// Runs the test of one round: opens a session, writes the order, and waits until the session receives it. `None`:
+    /// the server was too busy to open a session.
     async fn pass(&self, round: &str) -> Option<Result<(), CanaryFailure>> {
         let path = format!("/api/partner/ws/partner/{}", self.store);
         let opened = timeout(OPEN_DEADLINE, async {
@@ -129,7 +129,7 @@ impl CanaryTask {
         }
     }
 
-    /// Reports the state to operators: each change in the log, and each failure in the metric.
+    /// Reports the outcome of a round to operators: each change in the log, and each failure in the metric.
     fn tell(&self, state: Canary) {
         let before = self.now.send_replace(state);
         let database = self.database.name.as_deref();

@@ -30,7 +30,7 @@ use crate::store::presence::Presence;
 use crate::telegram::{self, Bot};
 use crate::token::{Issuer, Token, Tokens, Usage};
 
-/// The parts of a node that all its databases share.
+/// The parts of a node that serve all its databases.
 pub(super) struct SharedParts {
     /// Whether the node is shutting down.
     pub drained: watch::Receiver<bool>,

@@ -26,19 +26,20 @@ use crate::token::{self, Holder, Opens, TokenInvalidated, TokenState, Tokens};
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Interval of the checks for revoked tokens while this node receives no notifications, or after a failed check.
 const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Two look-ups of one token may return expiry times that differ by this much, because a look-up takes some time.
+/// Expiry times of one token that differ by less than this count as equal. Two look-ups return slightly different
+/// times, because a look-up takes some time.
 const END_TOLERANCE: Duration = Duration::from_secs(6);
 /// Time between two rounds of trimming old events.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// Time limit of trimming one batch, because a statement over a half-open connection would never end.
 const TRIM_DEADLINE: Duration = Duration::from_secs(60);
-/// Pause between two batches of a round, so that other statements can use the disk.
+/// Pause between two deleted batches of old events, so that other statements can use the disk.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Time between two checks for pauses of stores, and for items on stop lists, whose time is over. A stop list has the
-/// items of which a store is out of stock.
+/// Time between two checks for pauses of stores and for stop-list items whose time is over. A stop list has the items
+/// of which a store is out of stock.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time between two checks of how long ago the journal was read.
@@ -47,7 +48,7 @@ const STALE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Watches whether the node can read the journal. If it cannot, tells the sessions, and closes them after
-/// `CLOSE_AFTER`. Otherwise a client would believe that its store has no new orders.
+/// `CLOSE_AFTER`. Otherwise a client would think that its store has no new orders.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut ticks = interval(STALE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -112,7 +113,7 @@ pub(super) async fn invalidate_tokens(
     }
 }
 
-/// Returns why a token does not allow the session's access any more. `None`: the token still allows it.
+/// Returns the reason why a token no longer allows the session's access. `None`: the token still allows it.
 fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Holder) -> Option<TokenInvalidated> {
     let Some(state) = state else {
         return Some(TokenInvalidated::Revoked);
@@ -132,7 +133,7 @@ fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Ho
     state.withdrawn.or_else(|| state.opens.as_ref().and_then(narrowed))
 }
 
-/// Whether two expiry times of a token are equal. Two look-ups return slightly different times.
+/// Whether two look-ups returned the same expiry time of a token, apart from `END_TOLERANCE`.
 fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
@@ -163,7 +164,8 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
     }
 }
 
-/// Ends each pause of a store, and takes each item off a stop list, when its time is over.
+/// Ends each pause of a store whose time is over. Also takes each item whose time is over off its stop list, the list
+/// of items that are out of stock.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     let mut ticks = interval(PAUSE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -192,8 +194,8 @@ fn report_missed(database: Option<&str>, missed: &MissedRows) {
     }
 }
 
-/// Runs the reconciler at intervals. It compares the sources with the journal. Logs the rows that were written without
-/// the triggers, because no session received events for them in time.
+/// Runs the reconciler at intervals: it compares the sources with the journal. If rows were written without the
+/// triggers, no session received events for them in time, so this task logs these rows.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
     let mut reconciler = Reconciler::default();
     let mut ticks = interval(pause);
@@ -218,7 +220,8 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
     }
 }
 
-/// Updates the gauge `vestnik_listening` whenever a listener connects or loses its connection.
+/// Updates the gauge `vestnik_listening` whenever a listener connects or loses its connection. The value is 1 while the
+/// listeners of all databases are connected, otherwise 0.
 pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop: CancellationToken) {
     let mut hearings: Vec<_> = databases.iter().map(|database| database.listen_state.clone()).collect();
     loop {

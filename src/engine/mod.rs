@@ -33,11 +33,12 @@ const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Number of open files that the node itself needs: standard streams, timers and listening sockets.
 const OWN_FILES: usize = 16;
-/// Number of connections to a database outside its main pool, for example for the feed, the listener and the self-test.
+/// Number of open files for connections to one database outside its main pool, for example for the feed, the listener
+/// and the self-test.
 const DATABASE_FILES: usize = 6;
-/// Number of connections that are reserved for operators.
+/// Number of open files that are reserved for operators' connections.
 const OPS_FILES: usize = 8;
-/// Number of connections to Telegram and to webhooks.
+/// Number of open files for connections to Telegram and to webhooks.
 const BOT_FILES: usize = 8;
 
 /// The reason why the engine could not start.
@@ -55,7 +56,7 @@ pub enum Error {
     /// The HTTP client for shops' own APIs could not be created.
     #[error("the HTTP client for the shops' APIs cannot be built: {0}")]
     ShopApi(#[from] reqwest::Error),
-    /// The canary's token cannot be made.
+    /// The token that the canary (self-test) uses could not be created.
     #[error(transparent)]
     Token(#[from] token::Error),
     /// The operating system does not return the address on which the server listens.
@@ -165,7 +166,8 @@ impl Engine {
         self.read_again.notify_one();
     }
 
-    /// Number of events that an idle feed found without a notification. A number above 0 indicates a defect.
+    /// Number of events that idle feeds found only by a fallback read, because no notification had arrived. A number
+    /// above 0 indicates a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.databases
             .iter()
@@ -181,7 +183,7 @@ impl Engine {
         }
     }
 
-    /// Stops the node. Closes each client's session with the code 1012, which asks the client to reconnect. After
+    /// Stops the node. Closes each client's session with the code 1012, which tells the client to reconnect. After
     /// `DRAIN_DEADLINE`, cuts the connections that are still open.
     pub async fn shut_down(self) {
         self.draining.send_replace(true);

@@ -17,24 +17,25 @@ use crate::infra::db::{Pool, QueryError};
 
 /// Time between two checks. At the highest rate of Postgres, the queue needs about 8 s to reach 30 %.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Only one in this many checks looks up which programs hold the locks of NOTIFY suppression. If a writer was denied a
-/// lock, or a foreign holder is known, every check looks them up.
+/// The guard looks up the holders of the locks of NOTIFY suppression in one of this many checks. If a writer was denied
+/// a lock, or another program is known to hold one, it looks them up in every check.
 const HOLDERS_CHECK_EVERY: u64 = 10;
 /// Number of attempts to get the idle lock, 100 ms each. Idle nodes hold this lock in shared mode, and release it
-/// during this time. If all attempts fail, the guard takes only the writer lock. An idle node then notices that the
-/// writer lock is denied, and polls.
+/// during this time. If all attempts fail, the guard takes only the writer lock. Then idle nodes notice that writers
+/// are denied the writer lock, and poll.
 const IDLE_LOCK_WAITS: u32 = 10;
 /// Number of attempts to get the writer lock until the next check, 100 ms each. Writers that notify hold this lock in
-/// shared mode. Each attempt waits for writers that have already notified, and no other writer notifies meanwhile.
+/// shared mode. Each attempt waits for writers that have already notified, and other writers do not notify meanwhile.
 const WRITER_LOCK_WAITS: u32 = 50;
-/// After the guard has stopped writers, they notify again when the used share of the queue falls below `CALM_SHARE`
-/// times the limit. The distance between both thresholds prevents the state from changing every second.
+/// The guard lets writers notify again when the used share of the queue falls below the limit times `CALM_SHARE`. This
+/// second threshold is lower than the limit, so that the state does not change every second.
 const CALM_SHARE: f64 = 0.5;
 
-/// The guard of one database against disturbed notifications.
+/// Protects one database against disturbed notifications.
 pub(super) struct NotifyGuard {
     pub pool: Pool,
-    /// Postgres' direct address, for the sessions that hold locks. A pooler would share these sessions between clients.
+    /// The direct address of Postgres, for the sessions that hold locks. A pooler would share these sessions between
+    /// clients.
     pub url: SecretString,
     pub signals: Arc<ListenerSignals>,
     /// Used share of Postgres' notification queue above which writers must not notify, 0 to 1.
@@ -95,7 +96,8 @@ impl NotifyGuard {
         }
     }
 
-    /// Whether the queue is so full that writers must not notify. Logs each change of this state.
+    /// Whether the queue is so full that writers must not notify. `was_filling` is the result of the last check. Logs
+    /// each change of the result.
     async fn is_queue_filling(&self, QueueCheck { queue_usage, .. }: QueueCheck, was_filling: bool) -> bool {
         let limit = self.limit * if was_filling { CALM_SHARE } else { 1.0 };
         let is_filling = queue_usage > limit;
@@ -132,8 +134,8 @@ impl NotifyGuard {
         disturbance::oldest_transaction(&*self.pool.get().await?).await
     }
 
-    /// Takes the idle lock and the writer lock, or continues to wait for them. A node that suppresses NOTIFY under load
-    /// takes the same two locks.
+    /// Takes the idle lock and the writer lock, so that writers do not notify. If a lock is still held by others, the
+    /// next check continues the wait. A node that suppresses NOTIFY under load takes the same two locks.
     async fn suppress(&self, suppression: &mut Option<Suppression>) -> Result<(), QueryError> {
         let held = match suppression.take().filter(|held| !held.session.is_lost()) {
             Some(held) => held,
@@ -162,8 +164,8 @@ impl NotifyGuard {
         Ok(())
     }
 
-    /// Logs each program that holds one of the locks. A program is logged only once: `known` has the holders that were
-    /// logged before.
+    /// Logs each program that holds a lock of NOTIFY suppression. A program is logged only once: `known` has the
+    /// holders that were logged before.
     async fn report_holders(&self, known: &mut Vec<Holder>) {
         let holders = async { disturbance::holders(&*self.pool.get().await?).await };
         let holders = match holders.await {

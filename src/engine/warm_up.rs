@@ -59,7 +59,8 @@ async fn open_and_read(database: &DatabaseContext) {
     database.hub.load_history().await;
 }
 
-/// Runs `query` once for each connection. All runs are concurrent, so that each uses another connection.
+/// Runs `query` once for each connection of the pool, at most `WARM_CONNECTIONS` times. All runs are concurrent, so
+/// that each uses another connection.
 async fn on_each_connection<T, E: Display, F: Future<Output = Result<T, E>>>(pool: &Pool, query: impl Fn() -> F) {
     let connections = pool.max_size().min(WARM_CONNECTIONS);
     for result in join_all((0..connections).map(|_| query())).await {

@@ -1,5 +1,5 @@
-//! Receives the events of large transactions from the journal in chunks. A chunk waits until the queues of the
-//! sessions that will receive it have room.
+//! Receives the events of large transactions from the journal in chunks. Returns a chunk only when the sessions that
+//! will receive it have room in their send queues.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use crate::domain::event::{JournalEvent, StoreId};
 use crate::fanout::router::Router;
 use crate::journal::{self, ConnectError};
 
-/// Maximum time that a chunk waits for a session whose queue is full. After this time the chunk is published, and the
-/// router closes the session as lagged. The client of this session then reconnects with its cursor.
+/// Maximum time that a chunk waits for a session whose send queue is too full. After this time the chunk is published
+/// anyway. If the queue overflows, the router closes the session, and its client reconnects with its cursor.
 const MAX_WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
-/// Time between two checks of whether the queues have room.
+/// Time between two checks whether the sessions' send queues have room.
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Reads chunks from the journal. Keeps each chunk until it may be published.
+/// Reads the events of large transactions in chunks. Keeps each chunk until the receiving sessions have room for it.
 pub struct ChunkPublisher {
     chunks: journal::LargeTransactionStream,
-    /// The next chunk, its stores, and the time when it arrived; `None`: the next chunk has not arrived yet.
+    /// The next chunk, the stores of its events, and the time when it arrived; `None`: the next chunk has not arrived
+    /// yet.
     next: Option<(Vec<JournalEvent>, HashSet<StoreId>, Instant)>,
 }
 
@@ -30,8 +31,8 @@ impl ChunkPublisher {
         Self { chunks, next: None }
     }
 
-    /// Waits until the next chunk has arrived and may be published. `None`: the stream has ended. Dropping the future
-    /// loses no event.
+    /// Returns the next chunk when it has arrived and may be published. `None`: the stream has ended. If the caller
+    /// drops the future, no event is lost.
     pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<JournalEvent>>, ConnectError> {
         if self.next.is_none() {
             let Some(events) = self.chunks.next().await.transpose()? else {

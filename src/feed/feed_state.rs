@@ -10,13 +10,14 @@ pub struct FeedState {
     /// The epoch of the database. Transaction ids can be compared only within one epoch. A restore or failover begins a
     /// new epoch.
     pub epoch: Epoch,
-    /// The transactions that the feed has read. All their events are published, except events of large transactions.
+    /// The feed's position: the next read skips these transactions. Their events are already published, or wait in
+    /// `large_transactions`.
     pub read: Position,
     /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
     /// published.
     pub large_transactions: Option<LargeTransactions>,
-    /// The cursor that covers all published events. Unlike `read`, it does not cover unpublished events of large
-    /// transactions.
+    /// The cursor that covers exactly the published events. Unlike `read`, it does not cover events that still wait in
+    /// `large_transactions`.
     pub reached: Cursor,
     /// An event that the feed has read, usually the newest event of the journal. After a reconnect, the feed checks
     /// that the journal still has this event; otherwise the journal was restored to an earlier state. `None`: the feed
@@ -25,7 +26,7 @@ pub struct FeedState {
 }
 
 impl FeedState {
-    /// The state of a feed that has published all events up to the position `read`.
+    /// Creates the state of a feed that has published all events up to the position `read`.
     pub fn new(epoch: Epoch, read: Position, seen: Option<Witness>) -> Self {
         Self {
             epoch,
@@ -36,9 +37,9 @@ impl FeedState {
         }
     }
 
-    /// Moves the large transactions of a long read to `large_transactions`, so that the next read returns only the
-    /// other events. Afterwards `read` covers the large transactions, although their events are published later.
-    /// `TooMany`: no transaction of the read is large, or there are too many large transactions.
+    /// Called after a read that found too many events. Moves the large transactions to `large_transactions`, so that
+    /// the next read returns only the events of small transactions. From now on, `read` covers the large transactions,
+    /// although their events are published later. Fails if no transaction is large, or too many are.
     pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = sizes.transactions.iter().filter(move |(_, its)| *its == size);
@@ -58,9 +59,9 @@ impl FeedState {
         Ok(())
     }
 
-    /// Whether the feed must finish the stream of large transactions before it reads new events. If the stream has
-    /// published no event yet, this function discards the stream and returns `false`. The feed then reads the events
-    /// of the stream again.
+    /// Called if no further transaction can wait for the stream of large transactions. `true`: the feed must finish the
+    /// stream before it reads new events. `false`: the stream had published no event and was discarded, so the feed
+    /// reads its events again.
     pub fn must_wait(&mut self) -> bool {
         let Some(large_transactions) = &mut self.large_transactions else {
             return false;
@@ -73,8 +74,8 @@ impl FeedState {
         false
     }
 
-    /// Ends the stream of large transactions. The feed then reads the transactions that were held back during the
-    /// stream. Returns whether any chunk of the stream was published.
+    /// Ends the stream of large transactions. The next read then also returns the transactions that had to wait for the
+    /// end of the stream. Returns whether any chunk of the stream was published.
     pub fn finish_large(&mut self) -> bool {
         if let Some(large_transactions) = self.large_transactions.take() {
             self.read = large_transactions.position_after_stream(&self.read);

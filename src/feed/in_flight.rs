@@ -1,6 +1,6 @@
-//! Estimates how many of the shop's transactions are in flight, that is, run at the same time. By Little's law the
-//! number is the sum of their durations, divided by the time in which they arrived. A limit for this number is right
-//! for fast and slow disks; a limit for orders per second is not.
+//! Estimates how many of the shop's transactions are in flight, that is, run at the same time. By Little's law, this
+//! number is the sum of the transactions' durations, divided by the time in which they arrived. One threshold for this
+//! number suits both fast and slow disks. A threshold for orders per second would not.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::domain::event::{JournalEvent, Xid};
 
-/// Length of the window in which transactions are counted. A longer transaction counts as one window long, because one
-/// slow transaction does not load the database.
+/// Length of the window in which transactions are counted. A transaction that lasts longer than the window counts as if
+/// it lasted one window, because one slow transaction does not load the database.
 pub const WINDOW: Duration = Duration::from_millis(50);
 /// Load above which NOTIFY is suppressed, in transactions in flight. Above this load, transactions that notify wait
 /// for one another. For example, at 2,000 orders/s with NOTIFY, 1.2 transactions are in flight, and the p99 of the
@@ -29,10 +29,11 @@ const PAUSE_FOR_EACH: Duration = Duration::from_micros(150);
 /// transactions without NOTIFY are shorter: a load of 1 becomes about 0.6.
 const CALM_BELOW: f64 = 0.5;
 /// Number of windows whose average is compared with `CALM_BELOW`. Together they last one second. Suppression itself
-/// makes transactions shorter, so a load that is low for a short time is not enough.
+/// makes transactions shorter, so a short time of low load does not end it.
 const CALM_WINDOWS: usize = 20;
 
-/// The load in the last windows. It decides whether NOTIFY suppression would make the shop's transactions faster.
+/// The load of the database in the last windows. A node suppresses NOTIFY under high load, because this makes the
+/// shop's transactions faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
     /// The load is high, so NOTIFY suppression helps. The value is the pause before the next read.
@@ -65,8 +66,9 @@ impl InFlightEstimator {
         }
     }
 
-    /// Counts the transactions of one read of the journal. The age of an event is measured against `clock`, the
-    /// database's time at the read. `waited`: this node suppresses NOTIFY, so events wait for the next read.
+    /// Counts the transactions of one read of the journal. `clock` is the database's time at the read. `waited`: the
+    /// node suppresses NOTIFY, so each event waited for this read. This waiting time does not count as part of a
+    /// transaction.
     pub fn record_read(&mut self, events: &[JournalEvent], clock: OffsetDateTime, waited: bool, now: Instant) {
         let before = self.clock.replace(clock).filter(|_| waited);
         let mut last: Option<Xid> = None;
@@ -95,7 +97,7 @@ impl InFlightEstimator {
         (self.began, self.total_duration) = (now, Duration::ZERO);
     }
 
-    /// Whether the load justifies NOTIFY suppression, according to the last full windows.
+    /// Classifies the load of the last full windows.
     pub fn level(&self) -> Load {
         let windows = self.counts.len();
         if windows >= BUSY_WINDOWS && self.counts.iter().take(BUSY_WINDOWS).all(|count| *count > BUSY_ABOVE) {

@@ -5,8 +5,8 @@
 //! The large transactions that are being published are *streamed* together, in the order of event ids. A later
 //! transaction that touches a store of the stream may change the same rows. So it is *held*: the feed reads it again
 //! after the stream ends. A transaction that touches a store of a held transaction is also held. A further large
-//! transaction is also held. A small transaction is streamed if one read found it together with the large
-//! transactions, and it shares a store with them. The order of event ids is correct for transactions of one read.
+//! transaction is also held. If one read finds large and small transactions of the same store, the small ones join the
+//! stream. Within one read, the order of event ids is the correct order.
 //!
 //! Cursors do not cover streamed and held transactions, so a client that reconnects still receives them.
 
@@ -25,7 +25,7 @@ pub const MAX_STORES: usize = 4096;
 /// The progress of the stream, which is the publication of large transactions in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Transactions are still added to the stream. No event of the stream has been published.
+    /// Transactions are still being added to the stream. None of its events is published yet.
     Collecting,
     /// The stream's events are being published. Later transactions that touch a store of the stream are held.
     Streaming,
@@ -34,8 +34,8 @@ enum Stage {
     Full,
 }
 
-/// More than `MAX_TRANSACTIONS` transactions or `MAX_STORES` stores would have to be streamed or held. Or a read is too
-/// long, although none of its transactions is large.
+/// The error if more than `MAX_TRANSACTIONS` transactions or `MAX_STORES` stores would have to be streamed or held.
+/// Also the error if a read finds too many events, but none of its transactions is large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
@@ -77,9 +77,8 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// Returns the arguments of a journal query. The query finds which of the given stores are touched by large
-    /// transactions. The arguments are the large transactions, and the stores of `events` that are not in
-    /// `self.stores`.
+    /// Returns the arguments of the journal query that finds the stores of large transactions. The first argument lists
+    /// the large transactions. The second lists the stores of `events` that are not in `self.stores`.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -107,9 +106,9 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// Finds the transactions of a read that must be streamed or held, because their order with the large transactions
-    /// matters. Each found transaction shares a store with a streamed or held transaction, or with another found
-    /// transaction. Also returns the stores of the found transactions.
+    /// Finds the transactions of a read that must be streamed or held, because they may change the same rows as a large
+    /// transaction. Each found transaction shares a store with a streamed or held transaction, or with another found
+    /// one. Also returns the stores of the found transactions.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
@@ -142,7 +141,7 @@ impl LargeTransactions {
         }
     }
 
-    /// Stops holding further transactions. From now on, the feed reads nothing else until the stream ends. Returns
+    /// Stops holding further transactions: from now on, the feed reads nothing else until the stream ends. Returns
     /// `false` if no event of the stream is published yet; then the caller must discard the stream.
     pub fn mark_full(&mut self) -> bool {
         if self.stage == Stage::Collecting {
@@ -179,13 +178,13 @@ impl LargeTransactions {
         }
     }
 
-    /// The feed's position after the whole stream: the transactions that it has read. This position does not cover held
-    /// transactions, because the feed reads them again.
+    /// Returns the feed's position after the whole stream is published. It does not cover held transactions, because
+    /// the feed reads them again.
     pub fn position_after_stream(&self, read: &Position) -> Position {
         read.without(self.held.iter().copied())
     }
 
-    /// The feed's position before the stream. It covers neither streamed nor held transactions.
+    /// Returns the feed's position before the stream. It covers neither streamed nor held transactions.
     pub fn position_before_stream(&self, read: &Position) -> Position {
         self.position_after_stream(read).without(self.streamed.iter().copied())
     }

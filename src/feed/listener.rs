@@ -38,15 +38,15 @@ const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
 /// The listener's signals to other tasks. Several notifications before a task reacts count as one signal.
 pub struct ListenerSignals {
-    /// The journal may have new events.
+    /// Signals that the journal may have new events, so the feed must read.
     pub journal: Notify,
-    /// A token may have been revoked, so sessions must check their tokens.
+    /// Signals that a token may have been revoked, so this node must check the tokens of its sessions.
     pub tokens: Notify,
-    /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock. A node holds this lock while
-    /// it relies on notifications.
+    /// Signals that another node wants to suppress NOTIFY. This node must then release the idle lock, which a node
+    /// holds while it relies on notifications.
     pub release_request: Notify,
-    /// Another node polls because NOTIFY is suppressed, so this node must tell it when it has read events
-    /// ([`PeerMessage::EventsRead`]).
+    /// Signals that another node polls because NOTIFY is suppressed. If this node suppresses NOTIFY, it must tell that
+    /// node when it has read events ([`PeerMessage::EventsRead`]).
     pub polling_peer: Notify,
     /// The Postgres session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,
@@ -97,7 +97,7 @@ impl ListenerSignals {
 /// Whether notifications of Postgres reach this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenState {
-    /// Notifications arrive. A self-test has proved it, and probes check the connection since.
+    /// Notifications arrive: a self-test has received one, and regular probes check the connection.
     Listening,
     /// The LISTEN connection is not open, or not tested yet.
     Disconnected,
@@ -125,10 +125,11 @@ pub enum Lost {
     /// The connection no longer listens on both NOTIFY channels.
     #[error("LISTEN is no longer in force on this connection")]
     Unlisted,
-    /// It is unknown which locks the session holds. The session must end, because its end releases them.
+    /// A lock operation failed, so it is unknown which locks the session holds. The node ends the session, which
+    /// releases them.
     #[error("a lock of the listening session could not be acquired or released")]
     LocksUnknown,
-    /// `vestnik migrate` has run with another value of `database.notify_lock_key`.
+    /// `vestnik migrate` has changed `database.notify_lock_key`, so the triggers use other locks than this session.
     #[error("database.notify_lock_key has changed in the database")]
     OtherLocks,
     /// The database's schema is older than NOTIFY suppression.
@@ -185,8 +186,7 @@ pub async fn run(
     }
 }
 
-/// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns `Ok` after a successful
-/// self-test, otherwise the reason of the failure.
+/// Tests once whether notifications reach this machine, for `vestnik doctor`. The error is the reason why they do not.
 pub async fn check_notifications(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
     let (listen_state, mut state) = watch::channel(ListenState::Disconnected);
@@ -260,8 +260,8 @@ async fn listen(
     }
 }
 
-/// Tests whether a notification arrives. Another connection sends it, because a pooler would return a notification that
-/// the listening connection itself sends.
+/// Tests whether a notification arrives. Another connection sends the notification: if the listening connection sent
+/// it, a pooler would return it, and the test would prove nothing.
 async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Result<(), Lost> {
     let test = format!(r#"{{"test":"{:016x}"}}"#, fastrand::u64(..));
     *signals
@@ -281,8 +281,8 @@ async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Resu
         .map_err(|_| Lost::Swallowed)
 }
 
-/// The key of each advisory lock of the triggers consists of two integers. Reads the first integer from the database.
-/// Fails if the triggers do not notify.
+/// Reads the first of the two integers that form the key of each advisory lock of the triggers. Fails if the triggers
+/// do not notify.
 async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     let is_migrated = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {

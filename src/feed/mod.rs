@@ -1,5 +1,5 @@
-//! The feed reads the journal whenever it is woken, and publishes the events to the router in one order. Each database
-//! has one task for its feed.
+//! The feed reads the journal whenever it is woken, and passes the new events to the router. Each database has one task
+//! for its feed.
 //!
 //! If the feed is woken several times during a read, only one further read follows. So under load, each read returns
 //! many events. When its connection fails, the feed keeps its position: the transactions that it has read. So after an
@@ -45,16 +45,16 @@ use feed_state::FeedState;
 use large_transactions::TooMany;
 use wakeup::{WakeReason, WakeupDriver};
 
-/// The feed counts as stale if its last read is older than this time. See [`FeedHealth::is_fresh`].
+/// If the feed's last read is older than this, the feed counts as stale (see [`FeedHealth::is_fresh`]).
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// The time of the feed's last read of the journal, and the number of events whose notification was missed.
+/// The time of the feed's last read of the journal, and the number of events whose notification did not arrive.
 #[derive(Debug)]
 pub struct FeedHealth {
     began: Instant,
     /// Time of the last read, in milliseconds after `began`; 0: the journal was never read.
     last_read: AtomicU64,
-    /// Number of events that an idle feed found without a notification.
+    /// Number of events that the feed found only by a fallback read, because no notification had arrived.
     missed_notifications: AtomicU64,
 }
 
@@ -82,8 +82,8 @@ impl FeedHealth {
         metrics::counter!("vestnik_missed_notification_events_total").increment(events);
     }
 
-    /// Number of events that an idle feed found without a notification. Any number above 0 indicates a defect, because
-    /// notifications were lost.
+    /// Number of events that the feed found only by a fallback read, because no notification had arrived. A number
+    /// above 0 indicates a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.missed_notifications.load(Ordering::Relaxed)
     }
@@ -108,7 +108,8 @@ pub struct Feed {
     pub signals: Arc<ListenerSignals>,
     /// Whether notifications of Postgres reach this node.
     pub listen_state: watch::Receiver<ListenState>,
-    /// Postgres' direct address for LISTEN and session locks: no pooler may be on the way.
+    /// The address of Postgres for LISTEN and session locks. It must not lead through a connection pooler, which
+    /// supports neither.
     pub listen_url: SecretString,
     /// The router, which hands the events to sessions.
     pub router: Arc<Router>,
@@ -123,7 +124,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Reads and publishes until the shutdown. Reconnects after each failure, and keeps its position.
+    /// Reads and publishes events until the shutdown. After each failure, reconnects and continues at the same
+    /// position.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut state = None;
         let mut wakeup = WakeupDriver::new(
@@ -154,7 +156,7 @@ impl Feed {
         }
     }
 
-    /// Connects to the journal, and reads on every wake until the connection fails.
+    /// Connects to the journal. Then reads it whenever the feed is woken, until the connection fails.
     async fn connect_and_read(
         &self,
         state: &mut Option<FeedState>,
@@ -303,8 +305,8 @@ impl Feed {
         }
     }
 
-    /// Removes the events that must wait until a large transaction is published, and returns the other events. `None`:
-    /// too many transactions would have to wait.
+    /// Removes the events that must wait for a large transaction, and returns the other events. `None`: too many
+    /// transactions would have to wait.
     async fn remove_related(
         &self,
         reader: &Reader,
@@ -319,8 +321,8 @@ impl Feed {
         Ok(large_transactions.remove_related(events, &touched).ok())
     }
 
-    /// Handles a read that found too many events of small transactions. The events wait if large transactions are being
-    /// published; otherwise the feed publishes them as a backlog.
+    /// Handles new events that are too many for one read, or that would make too many transactions wait. If large
+    /// transactions are being published, the new events wait for their end. Otherwise they are published as a backlog.
     async fn read_many(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
         if state.must_wait() {
             return Ok(0);
@@ -380,8 +382,8 @@ impl Feed {
             .await;
     }
 
-    /// Looks up values that the events' rows lack, for the stores that have a session on this node, and publishes the
-    /// events to the router.
+    /// Publishes the events to the router. Before that, looks up values that the events' rows lack, but only for stores
+    /// that have a session on this node.
     async fn translate_and_publish(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         count(events);
         let all: Vec<&JournalEvent> = events.iter().collect();
@@ -412,7 +414,7 @@ impl Feed {
         }
     }
 
-    /// Loads the current sources from the database. Returns the sources that were in force before.
+    /// Loads the sources (attached tables) from the database, and replaces the previous sources, which it returns.
     async fn reload_sources(&self, reader: &Reader) -> Result<Arc<Sources>, journal::Error> {
         let reloaded = tokio::time::timeout(journal::READ_DEADLINE, self.sources.reload(reader.client())).await;
         reloaded
@@ -420,8 +422,8 @@ impl Feed {
             .map_err(journal::Error::Sources)
     }
 
-    /// Reloads the sources if their version has changed. Then it tells the sessions of the affected stores to reload
-    /// their lists.
+    /// If the version of the sources has changed, reloads the sources, and tells the sessions of the affected stores to
+    /// reload their lists.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-/// Pauses of this length or longer use tokio's timer. Tokio's timer ticks in whole milliseconds, and a sleep takes one
-/// tick more than requested. This error is too large for shorter pauses.
+/// Sleeps of this length or longer use tokio's timer. Its resolution is one millisecond, and a sleep can last a
+/// millisecond too long. For shorter sleeps, this error is too large.
 const TICK: Duration = Duration::from_millis(2);
 
 /// A timer for short and long sleeps, one sleep at a time.
@@ -33,9 +33,9 @@ impl PreciseSleep {
     }
 }
 
-/// A timer of the Linux kernel, polled like a socket. The alternative is a thread that sleeps. The feed must wake
-/// this thread for each sleep, and the thread must then wake the feed's thread. At 2,000 orders/s, the sleeping
-/// thread raised the number of context switches for each order from 3.5 to 6.2, and caused 6 % of the delivery time.
+/// A timer of the Linux kernel, polled like a socket. The alternative, a thread that sleeps, needs two wake-ups for
+/// each sleep: the feed wakes the thread, and the thread wakes the feed. At 2,000 orders/s, the thread raised the
+/// context switches for each order from 3.5 to 6.2, and caused 6 % of the delivery time.
 #[cfg(target_os = "linux")]
 mod timer {
     use std::io;
@@ -60,7 +60,8 @@ mod timer {
             AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?).map(Self)
         }
 
-        /// Waits for a pause of less than a second. It discards an earlier pause that was dropped before its end.
+        /// Waits for `pause`, which must be shorter than a second. An earlier wait that was dropped before its end has
+        /// no effect.
         pub async fn wait(&mut self, pause: Duration) -> io::Result<()> {
             let once = Itimerspec {
                 it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },

@@ -14,8 +14,8 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// The id below which all transactions must have ended before a node goes idle. Only `OwnXid` is correct. The tests
-/// check that the simulation finds the errors of the other variants.
+/// The transaction id that a node uses before it goes idle: it waits until all transactions with a lower id have ended.
+/// Only `OwnXid` is correct. The tests check that the simulation finds the errors of the other variants.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
     /// An id that the node allocates for itself, after it holds the idle lock.
@@ -67,7 +67,7 @@ struct World {
     wait_for: WaitFor,
     now: Instant,
     nodes: Vec<Node>,
-    /// Sessions that a node used to suppress NOTIFY and has dropped. Postgres has not released all their locks yet.
+    /// Dropped sessions that suppressed NOTIFY, and of which Postgres has not released all locks yet.
     orphans: Vec<Suppressor>,
     running: Vec<Writer>,
     committed: BTreeSet<u64>,
@@ -335,7 +335,8 @@ impl World {
         }
     }
 
-    /// Ends all writers one by one. After each end, the nodes handle their messages, and the invariant is checked.
+    /// Ends all writers one by one. Before each of these steps and after the last one, the nodes handle their messages,
+    /// and the invariant is checked.
     fn quiesce(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {

@@ -22,9 +22,9 @@ use crate::infra::db;
 /// Time limit of one wait for a lock. If the session is dropped during a wait, Postgres continues the wait up to this
 /// limit, and meanwhile denies other requests for the lock.
 const LOCK_WAIT_LIMIT: Duration = Duration::from_millis(100);
-/// Settings of the sessions that hold locks. If a node's machine or network fails, keepalives end the session after
-/// about 8 s, which releases its locks. The timeouts are off, because a setting of the database must not end a session
-/// that only waits.
+/// SQL settings of the sessions that hold locks. If a node's machine or network fails, keepalives end the session after
+/// about 8 s, which releases its locks. The timeouts are off, because a default of the database must not end a waiting
+/// session.
 const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
      set idle_session_timeout = 0; set statement_timeout = 0; set default_transaction_isolation = 'read committed'";
 
@@ -37,7 +37,7 @@ pub enum PeerMessage {
     /// The sender is about to suppress NOTIFY. The receiver polls, and releases the idle lock, which it held while it
     /// relied on notifications.
     ReleaseRequest,
-    /// The sender suppresses NOTIFY and has read events, so the receiver reads, too.
+    /// The sender suppresses NOTIFY and has read new events, so the receiver must also read the journal.
     EventsRead,
     /// The sender polls, because another node suppresses NOTIFY. The suppressing node then sends `EventsRead` messages.
     PollingPeer,
@@ -87,8 +87,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The Postgres session that listens for notifications, and holds the idle lock. When the session ends, Postgres
-/// releases its locks, and the node receives no more notifications.
+/// The Postgres session that listens for notifications, and holds the idle lock while the node is idle. When the
+/// session ends, Postgres releases its locks, and the node receives no more notifications.
 pub struct ListenSession {
     client: Client,
     channel: &'static str,
@@ -96,11 +96,11 @@ pub struct ListenSession {
     broken: Notify,
 }
 
-/// The result of a request for the idle lock.
+/// The result of a request for the idle lock, the advisory lock that marks a node as dependent on notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleLock {
-    /// The session holds the idle lock, shared. The value is a new transaction id: each writer that was denied the
-    /// writer lock earlier has a lower id.
+    /// The session holds the idle lock, shared. The value is a new transaction id. Each writer that was denied the
+    /// writer lock before, and so does not notify, has a lower id.
     Shared(Xid),
     /// The lock was not granted: another node suppresses NOTIFY, or is about to.
     Refused,
@@ -112,8 +112,8 @@ pub enum IdleLock {
 pub struct Broken;
 
 impl ListenSession {
-    /// Wraps a session that listens on `channel` already. `key` is the first of the two integers of a lock key; the
-    /// triggers use the same value.
+    /// Wraps the connection of a session that already listens on `channel`. `key` is the first of the two integers of a
+    /// lock key; the triggers use the same value.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
         Self {
             client,
@@ -133,15 +133,16 @@ impl ListenSession {
         self.key
     }
 
-    /// Sets keepalives and timeouts. They limit how long Postgres keeps the session's locks after the node has failed.
+    /// Sets the keepalives and timeouts of a session. If the node fails, Postgres notices it soon, and releases the
+    /// session's locks.
     pub async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. Then tests whether the writer lock is still held: Postgres
+    /// Requests the idle lock, shared, without waiting. Then checks that the writer lock is free, because Postgres
     /// releases the locks of an ended session one by one. Last, allocates a transaction id. Every writer that was
     /// denied the writer lock has a lower id, so the node knows for which transactions it must wait. The `xmax` of a
-    /// snapshot is not enough, because a running transaction may have a higher id.
+    /// snapshot is not enough, because such a writer may have a higher id.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }
@@ -160,7 +161,7 @@ impl ListenSession {
         Ok(IdleLock::Shared(Xid(xid.unsigned_abs())))
     }
 
-    /// Releases the shared idle lock.
+    /// Releases the shared idle lock, so that another node can suppress NOTIFY.
     pub async fn release_idle_lock(&self) -> Result<(), Broken> {
         let released = self.query_flag(RELEASE_IDLE_LOCK).await;
         released.map(drop).map_err(|error| self.mark_broken(&error))
@@ -190,7 +191,7 @@ impl ListenSession {
         Broken
     }
 
-    /// Waits until a lock operation has failed, after which the session must end.
+    /// Waits until a lock operation has failed. Then the caller must end the session.
     pub async fn until_broken(&self) {
         self.broken.notified().await;
     }
@@ -200,8 +201,8 @@ impl ListenSession {
     }
 }
 
-/// The session that suppresses NOTIFY: it holds both locks exclusively, or waits for them. Dropping it releases the
-/// locks.
+/// The session that suppresses NOTIFY. It holds the idle lock and the writer lock exclusively, or waits for them.
+/// Dropping it releases the locks.
 pub struct SuppressorSession {
     client: Client,
     key: i32,
@@ -217,8 +218,8 @@ pub enum LockWait {
 }
 
 impl SuppressorSession {
-    /// Opens a separate session, because its lock requests wait and would delay other statements on the same session.
-    /// `key` is the first of the two integers of a lock key.
+    /// Opens a session for lock requests only, because a waiting request would delay other statements on the same
+    /// session. `key` is the first of the two integers of a lock key.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
         let client = db::connect_session(url, "suppressor").await?;
         db::with_timeout(async {
@@ -241,13 +242,13 @@ impl SuppressorSession {
         Ok(session)
     }
 
-    /// Waits for the exclusive idle lock: until no node is idle, but at most for `LOCK_WAIT_LIMIT`.
+    /// Waits until no node is idle, and then holds the idle lock exclusively. Waits at most for `LOCK_WAIT_LIMIT`.
     pub async fn wait_for_idle_lock(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 2)").await
     }
 
-    /// Waits for the exclusive writer lock: until every transaction that has notified has ended, but at most for
-    /// `LOCK_WAIT_LIMIT`. From the start of the wait on, no writer notifies.
+    /// Waits until every transaction that has notified has ended, and then holds the writer lock exclusively. Waits at
+    /// most for `LOCK_WAIT_LIMIT`. No further writer notifies from the start of the wait on.
     pub async fn wait_for_writer_lock(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 1)").await
     }

@@ -32,7 +32,8 @@ pub enum WakeReason {
     Poll,
 }
 
-/// The result of a lock operation. It includes the session that suppresses NOTIFY, if the operation has opened one.
+/// The result of a lock operation, as an input of the state machine. If the operation opened the session that
+/// suppresses NOTIFY, the second value is this session.
 type LockResult = (Input, Option<Arc<SuppressorSession>>);
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -41,10 +42,10 @@ pub struct WakeupDriver {
     signals: Arc<ListenerSignals>,
     listen_state: watch::Receiver<ListenState>,
     listen_sessions: watch::Receiver<Option<Arc<ListenSession>>>,
-    /// Postgres' direct address, for the session that suppresses NOTIFY. This session holds locks, so no pooler may be
-    /// on the way.
+    /// The direct address of Postgres, for the session that suppresses NOTIFY. A pooler would not keep the locks of
+    /// this session.
     url: SecretString,
-    /// Interval at which an idle node reads without a notification.
+    /// Interval at which an idle node reads even without a notification.
     safety: Duration,
     state: WakeupState,
     in_flight: InFlightEstimator,
@@ -58,7 +59,8 @@ pub struct WakeupDriver {
 }
 
 impl WakeupDriver {
-    /// The driver of a node that does not listen yet.
+    /// Creates the driver of a node that does not listen yet. `safety` is the interval of an idle node's fallback
+    /// reads.
     pub fn new(
         signals: Arc<ListenerSignals>,
         listen_state: watch::Receiver<ListenState>,
@@ -83,8 +85,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Records a read of the journal. `snapshot` is the read's snapshot with the database's time; `None`: the read
-    /// found too many events to return them.
+    /// Records a read of the journal. `snapshot` is the snapshot of the read, with the database's time. `None`: there
+    /// were too many events, so the read returned none.
     pub fn record_read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[JournalEvent]) {
         let now = Instant::now();
         if let Some((_, clock)) = snapshot {
@@ -190,8 +192,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Executes an action. An operation on a broken LISTEN session never ends; `refresh_sessions` notices the end of
-    /// the session.
+    /// Executes an action. If the LISTEN session is broken, its operation never completes; `refresh_sessions` notices
+    /// the end of the session.
     fn execute(&mut self, action: Action) {
         match action {
             Action::RequestIdleLock => self.on_listen_session(|session| {

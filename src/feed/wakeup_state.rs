@@ -12,61 +12,61 @@ use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
 /// Longest pause between two reads of a polling node.
 pub const POLLING_PAUSE: Duration = Duration::from_millis(50);
-/// Shortest pause after a read without events, while the node polls or suppresses. It is half of the duration of an
-/// order's transaction, because the timer and the read double the time between two reads.
+/// Shortest pause between two reads of a polling node, or of a suppressing node that found no event. It is half of the
+/// duration of an order's transaction, because timer and read take about as long as the pause.
 pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
-/// Longest pause of a suppressing node after a read without events. After a long time without events, the open
-/// transactions are few and long, so more frequent reads would find nothing.
+/// Longest pause of a suppressing node after a read without events. After a long time without events, only few and long
+/// transactions can be open, so more frequent reads would find nothing.
 const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
-/// Longest pause of a suppressing node under load. Below this limit, the estimated load sets the pause.
+/// Longest pause of a suppressing node under load. Up to this limit, the pause grows with the load.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// A polling node pauses for the time since it began to poll, divided by this number. For example, it pauses for 10
-/// ms when it has polled for 40 ms. For a suppressing node, the time counts from the last read that found events. So
-/// reads are frequent at first, because writers that were denied the lock commit soon.
+/// A polling node pauses for the time since it began to poll, divided by this number: after 40 ms, it pauses for 10 ms.
+/// For a suppressing node, the time counts from the last read that found events. So reads are frequent at first,
+/// because writers that were denied the lock commit soon.
 const PAUSE_DIVISOR: u32 = 4;
-/// Maximum number of successive waits for the idle lock. After them, some session evidently does not release the lock,
-/// and the node tries again after `SUPPRESS_RETRY`.
+/// Maximum number of successive waits for the idle lock. After the last one, some session evidently keeps the lock, and
+/// the node tries again after `SUPPRESS_RETRY`.
 const MAX_IDLE_LOCK_WAITS: u32 = 10;
-/// Pause before the next attempt to suppress NOTIFY, after an attempt failed.
+/// Pause after a failed attempt to suppress NOTIFY, before the next attempt.
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between two [`PeerMessage::PollingPeer`] messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// Time after a [`PeerMessage::PollingPeer`] in which a suppressing node announces each of its reads.
+/// How long a suppressing node sends `EventsRead` after each read with events, once a `PollingPeer` has arrived.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
-/// When suppression begins, the node sends [`PeerMessage::EventsRead`] after each read for this time, before any node
-/// has sent [`PeerMessage::PollingPeer`]. Within this time every polling node has sent it. The time is short, because a
-/// message for each read reduces the throughput of orders by a tenth.
+/// For this time after a node begins to suppress NOTIFY, it sends [`PeerMessage::EventsRead`] after each read with
+/// events. Within this time, every polling node has sent [`PeerMessage::PollingPeer`]. The time is short, because a
+/// message after each read reduces the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 /// Shortest time between two [`PeerMessage::EventsRead`] messages of a suppressing node that knows of no polling node.
 /// The messages wake nodes whose [`PeerMessage::PollingPeer`] message was lost.
 const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
-/// A state of one node in the protocol of NOTIFY suppression. A *writer* is a transaction that records an event: it
-/// notifies only if it gets the writer lock, shared. The idle lock shows which nodes rely on notifications.
+/// A state of one node in the protocol of NOTIFY suppression. A *writer* is a transaction that records an event. It
+/// notifies only if it gets the shared writer lock. The idle lock shows which nodes rely on notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No notification reaches the node, so it polls.
     NotListening,
     /// The node polls and holds no lock. Notifications may wake it, too.
     Polling,
-    /// The node polls, and has requested the idle lock. `release_requested`: another node has asked for the lock's
-    /// release meanwhile.
+    /// The node polls, and has requested the idle lock. `release_requested`: meanwhile, another node has asked this
+    /// node to release the lock.
     RequestingIdle { release_requested: bool },
-    /// The node holds the idle lock, and has then allocated the transaction id `own_xid`. It polls until every
-    /// transaction with a lower id has ended, because some of them may not notify.
+    /// The node holds the idle lock, and has then allocated the transaction id `own_xid`. It polls until all
+    /// transactions with a lower id have ended, because some of them may commit without a notification.
     Draining { own_xid: Xid },
     /// The node holds the idle lock, and reads only when it is notified, or at long intervals as a fallback.
     Idle,
-    /// The node polls, and releases the idle lock. `to_suppress`: the node will suppress NOTIFY itself; otherwise
+    /// The node polls, and releases the idle lock. `to_suppress`: the node wants to suppress NOTIFY itself; otherwise
     /// another node requested the release.
     ReleasingIdle { to_suppress: bool },
-    /// The node polls, and waits for the idle lock, exclusively: until no other node is idle. `attempt` is the number
-    /// of this wait, from 1; each wait has a time limit.
+    /// The node polls, and waits for the exclusive idle lock, which it gets when no other node is idle. `attempt` is
+    /// the number of this wait, from 1; each wait has a time limit.
     WaitingForIdlePeers { attempt: u32 },
-    /// The node holds the idle lock exclusively, and waits for the writer lock, until every transaction that notifies
-    /// has ended. From the start of this wait on, no further writer notifies.
+    /// The node holds the exclusive idle lock, and waits for the exclusive writer lock until every transaction that
+    /// notifies has ended. No further writer notifies from the start of this wait on.
     WaitingForWriters,
-    /// The node holds both locks exclusively. No writer notifies.
+    /// The node holds the idle lock and the writer lock exclusively, so no writer notifies.
     Suppressing,
 }
 
@@ -88,7 +88,7 @@ pub enum Input {
     SuppressorLost,
     /// A message of another node arrived.
     Received(PeerMessage),
-    /// A read of the journal, which began after all earlier inputs.
+    /// A read of the journal has ended. It began after all earlier inputs.
     Read {
         /// The snapshot of the read shows that every transaction with a lower id than this value has ended. `None`: the
         /// read had no snapshot.
@@ -103,16 +103,16 @@ pub enum Input {
 /// A step that the caller must execute for the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Request the idle lock, shared, on the LISTEN session. The caller reports the result as
-    /// [`Input::IdleLockRequested`].
+    /// Request the shared idle lock, which marks the node as idle, on the LISTEN session. The caller reports the result
+    /// as [`Input::IdleLockRequested`].
     RequestIdleLock,
-    /// Release the idle lock on the LISTEN session. The caller reports [`Input::IdleLockReleased`].
+    /// Release the shared idle lock on the LISTEN session. The caller then reports [`Input::IdleLockReleased`].
     ReleaseIdleLock,
-    /// Wait for the idle lock, exclusively, on the session that suppresses NOTIFY. The caller reports
-    /// [`Input::LockWaitEnded`].
+    /// On the session that suppresses NOTIFY, wait for the exclusive idle lock: until no node is idle. The caller
+    /// reports [`Input::LockWaitEnded`].
     WaitForIdleLock,
-    /// Wait for the writer lock, exclusively, on the session that suppresses NOTIFY. The caller reports
-    /// [`Input::LockWaitEnded`].
+    /// On the session that suppresses NOTIFY, wait for the exclusive writer lock, so that no writer notifies. The
+    /// caller reports [`Input::LockWaitEnded`].
     WaitForWriterLock,
     /// End the session that suppresses NOTIFY, which releases its locks.
     DropSuppressor,
@@ -132,23 +132,23 @@ pub struct WakeupState {
     suppress_at: Instant,
     /// The node sends a `PollingPeer` message at this time at the earliest.
     polling_peer_at: Instant,
-    /// Until this time, other nodes are assumed to poll. So the node sends `EventsRead` after each read that found
+    /// Until this time, the node assumes that other nodes poll. So it sends `EventsRead` after each read that found
     /// events.
     peers_until: Instant,
-    /// If the node knows of no node that polls, it sends `EventsRead` at this time at the earliest.
+    /// If no other node is known to poll, the node sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
-    /// The node has suppressed NOTIFY, and a writer that was denied the writer lock may still be running. This writer
-    /// does not notify, so the node still sends `EventsRead` to the other nodes.
+    /// Whether the node must still send `EventsRead` after it stopped suppressing NOTIFY. A writer that was denied the
+    /// writer lock may still be running, and does not notify.
     must_notify_peers: bool,
     load: Load,
     /// Whether the last read found events.
     found_events: bool,
-    /// When a read found events last.
+    /// When a read last found events.
     found_events_at: Instant,
 }
 
 impl WakeupState {
-    /// The state of a node that has just started, and does not listen yet.
+    /// Creates the state of a node that has just started, and does not listen yet.
     pub fn new(now: Instant) -> Self {
         Self {
             state: State::NotListening,
@@ -165,18 +165,18 @@ impl WakeupState {
         }
     }
 
-    /// Whether the node reads only when it is notified, or at long intervals as a fallback.
+    /// Whether the node is idle: it reads only when it is notified, or at long intervals as a fallback.
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle
     }
 
-    /// Whether this node suppresses NOTIFY now, so that writers do not notify.
+    /// Whether this node holds the writer lock exclusively or waits for it, so that writers do not notify.
     pub fn is_suppressing(&self) -> bool {
         matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }
 
-    /// Pause until the next read if no notification arrives; `None`: read at once. `safety` is the interval of an idle
-    /// node's fallback reads.
+    /// Returns the pause until the next read if no notification arrives; `None`: read at once. `safety` is the interval
+    /// of an idle node's fallback reads.
     pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
         match (self.state, self.load) {
             (State::Idle, _) => Some(safety),
@@ -198,7 +198,7 @@ impl WakeupState {
         ((now - self.found_events_at) / PAUSE_DIVISOR).clamp(SUPPRESSING_PAUSE, MAX_SUPPRESSING_PAUSE)
     }
 
-    /// The action that is due because time has passed, without an input. `None`: no action is due.
+    /// Returns the action that is due at the time `now`, although no input has arrived. `None`: no action is due.
     pub fn due_action(&mut self, now: Instant) -> Option<Action> {
         if self.state != State::Polling || now < self.request_idle_at {
             return None;
@@ -233,8 +233,8 @@ impl WakeupState {
         }
     }
 
-    /// Returns to the state `Polling`. If the node has a session that suppresses NOTIFY, ends this session, which
-    /// releases its locks.
+    /// Returns to the state `Polling`. If the node has a session that suppresses NOTIFY, the returned action ends this
+    /// session, which releases its locks.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,

@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The number of a node's newest rounds whose journal rows are kept. After a start of Postgres, the newest row of
+/// For each node, the journal keeps the rows of this many newest rounds. After a start of Postgres, the newest row from
 /// before the start decides which cursors are still valid (see `lineage.rs`). It may be a canary's row, so the first
 /// rounds after the start must not delete it.
 pub const KEPT_ROUNDS: i64 = 10;
-/// If a node has not begun its next round this many hours after the planned time, it counts as gone. Then its rows are
-/// deleted.
+/// If a node's next round is more than this many hours late, the node counts as stopped. Another node then deletes its
+/// rows.
 const GONE_HOURS: i32 = 1;
 
-/// Inserts the synthetic order of a round. Deletes the rows of this node's earlier rounds, and all rows of nodes that
-/// have stopped. `next` is the longest time until this node's next round.
+/// Inserts the synthetic order of a round. Deletes rows of this node's earlier rounds, and all rows of nodes that have
+/// stopped. `next` is the longest time until this node's next round.
 pub async fn send(pool: &Pool, store: &StoreId, round: &str, next: Duration) -> Result<(), QueryError> {
     const GONE: &str = "with gone as (delete from vestnik.vst_canary where until < clock_timestamp() - make_interval(hours => $1) and store <> $2 returning store) \
          delete from vestnik.vst_event where store_id in (select store from gone) and source = 0";
@@ -60,8 +60,7 @@ pub async fn conclude(pool: &Pool, round: &str, outcome: &str) -> Result<(), Que
     .await
 }
 
-/// Marks the last round of a node as over, because the node shuts down. A later round of another node deletes the rows
-/// of this node.
+/// Ends the canary of a node that shuts down. After `GONE_HOURS`, another node deletes the rows of this node.
 pub async fn retire(pool: &Pool, store: &StoreId) -> Result<(), QueryError> {
     const RETIRE: &str = "update vestnik.vst_canary set until = clock_timestamp() where store = $1";
     db::with_timeout(async {

@@ -1,6 +1,6 @@
 //! Reads, in batches, the events for which messages may have to be sent. A saved cursor says which events were read
-//! before. Only events of stores that are set up are read. This module also appends the events that Vestnik itself
-//! writes, such as a store's pause.
+//! before. Events of stores without a row in `vestnik.vst_store` are left out. This module also appends the events that
+//! Vestnik itself writes, such as a store's pause.
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
@@ -23,25 +23,25 @@ pub struct Due {
 pub struct DueBatch {
     /// The events, in the order in which their messages are sent.
     pub events: Vec<Due>,
-    /// The cursor for the next read, as text: the next read begins after the events of this batch.
+    /// The cursor for the next read, as text. It covers the events of this batch and of all earlier batches.
     pub cursor: String,
     /// Whether the journal may have more events after the batch.
     pub more: bool,
-    /// Whether the read began far behind the end of the journal. Then the new cursor should be saved even if the batch
-    /// is empty, because otherwise each read scans the same transactions again.
+    /// Whether this read had to scan many transactions. Then the new cursor should be saved even if the batch is empty,
+    /// so that the next read does not scan them again.
     pub fell_behind: bool,
 }
 
-/// If one transaction writes several journal rows about one order, clients get them as one event. The rows are called
-/// siblings. They are searched only among rows whose ids are at most this much lower than the id of the last row.
+/// Siblings are journal rows that one transaction wrote about one order; clients get them as one event. Siblings are
+/// searched only among rows whose ids are at most this much lower than the id of the event's last row.
 const SIBLING_IDS: i64 = 100;
-/// If the saved cursor is more than this many transactions old, a newer cursor should be saved. Each read scans all
-/// transactions after the cursor.
+/// If the saved cursor is more than this many transactions behind, a newer cursor should be saved, because each read
+/// scans all transactions after the cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
 /// Reads at most `limit` events after `cursor`. If the cursor is invalid, for example because the database was
-/// restored, the read starts at the beginning. This is safe, because no delivery is enqueued twice. The read returns
-/// only events that had committed before its first statement. The next read finds the later ones.
+/// restored, the read starts at the beginning of the journal. This is safe, because a delivery is never enqueued twice.
+/// Events that commit during the read are left to the next read.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \

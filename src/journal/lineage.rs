@@ -1,9 +1,9 @@
 //! Detects that a database was put back to an earlier state. Postgres itself does not report this: after a data
-//! directory was copied back, cluster and timeline are unchanged, and Postgres uses transaction ids again. A client's
-//! cursor could then cover transactions that are new. A line of history is the time between two starts of Postgres.
-//! Each start begins a new line, and closes the previous line at the newest event in the journal. A cursor from a
-//! closed line is valid if it covers nothing after this event. The feed also checks that the newest event that it has
-//! read is still in the journal.
+//! directory was copied back, cluster and timeline are unchanged, and Postgres assigns the same transaction ids again.
+//! A client's old cursor could then cover new transactions. A line of history is the time between two starts of
+//! Postgres. Each start begins a new line, and closes the previous line at the newest event in the journal. A cursor
+//! from a closed line is valid if it covers nothing after this event. The feed also checks that the newest event that
+//! it has read is still in the journal.
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -14,26 +14,25 @@ use crate::domain::cursor::{Cursor, Epoch, Position, Unusable};
 use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::db::{self, Client, GenericClient};
 
-/// Number of event ids that are skipped after a start of Postgres. Clients may know events with these ids, if a restore
-/// has removed the events from the journal.
+/// Number of event ids that are skipped after a start of Postgres. If a restore has removed events from the journal,
+/// clients may still know these events, so their ids must not be used again.
 const FREE_IDS: i64 = 1_000_000;
-/// Number of event ids that are skipped, after a start of Postgres, for each second since the newest event. A journal
-/// cannot get as many events in a second.
+/// Number of further event ids that are skipped for each second between the newest event and the start of Postgres. A
+/// journal cannot get as many events in a second.
 const FREE_IDS_A_SECOND: i64 = 10_000;
-/// Maximum number of seconds for which event ids are skipped: ten years.
+/// Maximum number of seconds for which event ids are skipped (see `FREE_IDS_A_SECOND`): ten years.
 const LOST_SECONDS: i64 = 315_360_000;
 
-/// The columns of an SQL select list from which an [`Epoch`] is computed.
+/// SQL of the columns from which [`epoch`] computes an [`Epoch`].
 pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
      (select line::text from vestnik.vst_lineage where through is null) as line, \
      (select oid from pg_database where datname = current_database()) as database_oid";
-/// SQL for the name of the current line of history, which began at a start of Postgres. Null: Postgres has been
-/// restarted since then.
+/// SQL for the name of the current line of history. Null: since the last start of Postgres, no line has begun.
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
-/// Selects all lines of history. `through` is the newest transaction that a cursor from this line may cover; null: any
-/// transaction. A line ends at the newest event before the next start of Postgres. A standby replays events after its
-/// start. So if it becomes the primary, the line ends at the newest replayed event.
+/// SQL that selects all lines of history. `through` is the newest transaction that a cursor from this line may cover;
+/// null: any transaction. A line ends at the newest event before the next start of Postgres. A standby replays events
+/// after its start. So if it becomes the primary, the line ends at the newest replayed event.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
      case when through is not null then through when started_at <> pg_postmaster_start_time() then \
@@ -50,7 +49,7 @@ pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// Reads the [`Epoch`] of the database to which this connection leads.
+/// Reads the [`Epoch`] of the connected database.
 pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(read(client).await?.epoch)
 }
@@ -123,7 +122,7 @@ pub(super) async fn begin(client: &mut Client) -> Result<HistoryLine, Error> {
 /// Whether earlier cursors stay valid when a new line of history begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EarlierCursors {
-    /// A cursor stays valid if it covers nothing later than the newest event before this start of Postgres.
+    /// A cursor stays valid if it covers no transaction after the newest event before this start of Postgres.
     Valid,
     /// No earlier cursor is valid.
     Void,
@@ -172,8 +171,8 @@ async fn begin_line(client: &mut Client, cursors: EarlierCursors) -> Result<(), 
     Ok(())
 }
 
-/// Reads the epochs of all lines of history. Each has the newest transaction that a cursor of this epoch may cover;
-/// `None`: any transaction.
+/// Reads all lines of history. The result has the epoch of each line, and the newest transaction that a cursor of this
+/// epoch may cover; `None`: any transaction.
 async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>, Error> {
     let rows = client.query(LINES, &[]).await?;
     let line = |row: &Row| {
@@ -187,14 +186,14 @@ async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>,
 
 /// The result of decoding a client's cursor.
 pub(super) enum Decoded {
-    /// The cursor is valid, and the journal still has the events after it.
+    /// The cursor is valid.
     Usable(Cursor),
-    /// The cursor cannot be used. The field is the reason.
+    /// The cursor cannot be used, for this reason.
     Unusable(Unusable),
 }
 
-/// Decodes a client's cursor. The cursor may be older than the last start of Postgres, if it is still valid. `here` is
-/// the current epoch.
+/// Decodes a client's cursor. A cursor from before the last start of Postgres may still be valid. `here` is the current
+/// epoch. Does not check whether the journal still has the events after the cursor.
 pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch) -> Result<Decoded, Error> {
     if Cursor::decode(text, here) == Err(Unusable::Unreadable) {
         return Ok(Decoded::Unusable(Unusable::Unreadable));
@@ -209,9 +208,9 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
     Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
-/// Whether the database still has the events that a feed has read. If the event `seen` is no longer in the journal, the
-/// database was restored: a new line of history begins, and all earlier cursors become invalid. If another node has
-/// already begun a new line, it stays, so that clients load their lists once.
+/// Whether a feed may continue at its position `read_to`. Checks that the journal still has `seen`, the newest event
+/// that the feed has read. If this event is gone, the database was restored, so all earlier cursors become invalid.
+/// Then a new line of history begins, unless another node has already begun one.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut HistoryLine,

@@ -59,14 +59,14 @@ pub enum Error {
     /// Postgres was restarted or its data was restored after this connection was opened.
     #[error("Postgres was restarted or restored: the feed checks its position again")]
     NewLine,
-    /// A second connection reached another database than the feed's connection, or the same database after a restart or
-    /// restore.
+    /// A second connection reached another database than the feed's connection, or Postgres was restarted or restored
+    /// meanwhile.
     #[error("a second connection reached another database than the feed reads")]
     Elsewhere,
 }
 
-/// The columns of a journal event, in the order that [`event`] expects. `vst_readable` converts a text so that it can
-/// be read whatever the encoding of the database is.
+/// The columns of a journal event, in the order that [`event`] expects. `vst_readable` makes a text readable for
+/// Vestnik in any encoding of the database.
 const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as store_id, vestnik.vst_readable(key) as key, type, at, \
      vestnik.vst_readable(data) as data, vestnik.vst_readable(old) as old, vestnik.vst_readable(answer) as answer";
 

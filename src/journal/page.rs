@@ -17,11 +17,11 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool};
 
-/// Bytes of payload after which a page ends, even if it has fewer events than its limit.
+/// If a page has this many bytes of payload, it ends, even if it has fewer events than its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Maximum number of rows beyond the limit of a page. They are read so that a page does not end between the rows of one
-/// event.
+/// Maximum number of rows beyond the limit of a page. They are read if the page would otherwise end between the rows of
+/// one event.
 const TOGETHER_ROWS: usize = 50;
 /// Maximum number of rows that [`read_history`] reads.
 const HISTORY_EVENTS: usize = 50_000;
@@ -30,15 +30,16 @@ const HISTORY_FETCH_ROWS: i32 = 500;
 
 /// Where a page begins.
 pub enum Start<'a> {
-    /// The page begins after the events that this cursor covers. The cursor is in the form in which the client sent it.
+    /// The page begins after the events that this cursor covers. The text is the cursor as the client sent it, and may
+    /// be invalid.
     After(&'a str),
-    /// The page has the newest events of the stores.
+    /// The page consists of the newest events of the stores.
     Newest,
 }
 
 /// A journal event, with a cursor that covers this event and all events before it.
 pub struct PageEvent {
-    /// The journal event.
+    /// The event, as the journal has it.
     pub event: JournalEvent,
     /// The cursor with which a client continues after this event.
     pub cursor: String,
@@ -48,15 +49,15 @@ pub struct PageEvent {
 pub enum Page {
     /// Events in the order in which a client must receive them.
     Events {
-        /// The events of the page. The page may have a few more events than requested, if they are needed to complete
-        /// an event.
+        /// The events of the page. There may be a few more than requested, so that the page does not end between the
+        /// rows of one event.
         events: Vec<PageEvent>,
         /// The cursor that covers all events of the page.
         cursor: String,
-        /// The position that covers all events of these stores. `None`: more pages follow.
+        /// The position of a client that has received all pages. `None`: this is not the last page.
         position: Option<Position>,
     },
-    /// The cursor cannot be used. The client must reload its lists, and continue with the cursor `fresh`.
+    /// The client's cursor cannot be used. The client must reload its lists, and continue with the cursor `fresh`.
     Resync {
         /// The reason why the cursor cannot be used.
         reason: Unusable,
@@ -67,8 +68,8 @@ pub enum Page {
     },
 }
 
-/// The state of the journal, which is read before each page: the snapshot, the newest transaction with an event, the
-/// newest transaction whose events were deleted as too old, and the epoch.
+/// The state of the journal at a read: the snapshot, the newest transaction with an event, the newest transaction whose
+/// old events were deleted, and the epoch.
 pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
@@ -103,8 +104,8 @@ async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) ->
     Ok(page)
 }
 
-/// Returns the cursor that covers exactly the events that this transaction sees. A client gets it with a list that the
-/// same transaction reads. So a stream from this cursor begins exactly where the list ends.
+/// Returns the cursor that covers exactly the events that this transaction sees. The client gets this cursor together
+/// with a list that the same transaction reads. So a stream from this cursor continues exactly where the list ends.
 pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
@@ -140,7 +141,7 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &JournalState) -
 }
 
 /// Reads the state of the journal, and decodes the saved cursor of the task that enqueues deliveries. If the cursor
-/// cannot be used, returns a cursor at the beginning of the journal. This is safe, because no delivery is enqueued
+/// cannot be used, returns a cursor at the beginning of the journal. This is safe, because a delivery is never enqueued
 /// twice.
 pub(super) async fn usable_for_planning(
     client: &db::Transaction<'_>,
@@ -159,8 +160,8 @@ pub(super) async fn usable_for_planning(
 pub struct History {
     /// The [`Epoch`] of the database. Transaction ids can be compared only within one epoch.
     pub epoch: Epoch,
-    /// The position before the events. `events` has exactly the events that this position does not cover and that had
-    /// committed before the read.
+    /// The position before the events. `events` contains all events that had committed when they were read, and that
+    /// this position does not cover.
     pub base: Position,
     /// The events, sorted by id.
     pub events: Vec<JournalEvent>,
@@ -213,7 +214,7 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     })
 }
 
-/// Searches the newest `scanned` journal rows of the store. Returns the rows whose order has one of these keys, sorted
+/// Searches the newest `scanned` journal rows of the store for orders with these keys. Returns the found rows, sorted
 /// by id.
 pub async fn newest_of(
     client: &crate::infra::db::Transaction<'_>,
@@ -234,8 +235,8 @@ pub async fn newest_of(
     Ok(events)
 }
 
-/// Returns a text as recorded rows contain it: encoded as JSON, without the quotes around it. SQL can search for it
-/// with `strpos(data::text, ...)`.
+/// Returns the text in the form that it has inside a recorded row: encoded as JSON, without the quotes around it. SQL
+/// can search for it with `strpos(data::text, ...)`.
 pub fn as_recorded(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()

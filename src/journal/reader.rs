@@ -1,7 +1,7 @@
-//! Reads for the feed all new events. The feed's position is the set of transactions that it has read, and an event is
-//! new if the position does not cover its transaction. The snapshot of the SQL statement gives the next position. Two
-//! index look-ups on `xid` are enough, however long a transaction has been open. The read takes no lock for which
-//! writers wait, skips no event, and repeats no event.
+//! Reads all new events for the feed. The feed's position is the set of transactions that it has read. An event is new
+//! if the position does not cover its transaction. The next position is computed from the snapshot of the SQL
+//! statement. Two index look-ups on `xid` find all new events, even if a transaction has been open for long. The read
+//! delays no writer, skips no event, and repeats no event.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::infra::db::{self, Client, Rows, Statement};
 
 /// Maximum number of events in one read. If there are more, Postgres sorts them, and the feed reads them as a stream.
 pub const NEWS_EVENTS: usize = 1024;
-/// Number of events in one chunk, if there are too many new events for one read.
+/// Number of events in one chunk. The feed reads in chunks if there are too many new events for one read.
 pub const CHUNK_EVENTS: usize = 256;
-/// Bytes of payload after which a chunk of events ends, if there are too many new events for one read.
+/// If a chunk has this many bytes of payload, it ends, even if it has fewer than `CHUNK_EVENTS` events.
 pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum time for Postgres to send the next part of a result.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,8 +32,8 @@ pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// dead connection is detected earlier by keepalives.
 pub const SORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// Settings that make Postgres use the index. Without statistics, or with an old position, the planner would scan the
-/// whole journal. A fixed plan also avoids planning, which takes as long as the read itself.
+/// Settings that make Postgres use the index. Otherwise, the planner would scan the whole journal if statistics are
+/// missing or the position is old. A fixed plan also avoids planning, which takes as long as the read itself.
 pub(super) const SESSION: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -41,8 +41,8 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// Lists the transactions that a position does not cover, and whether each has more than `$4` events. The first row has
-/// the snapshot.
+/// SQL that lists the transactions that a position does not cover, and whether each has more than `$4` events. The
+/// first row has only the snapshot.
 const OUTLINE: &str = "with recursive later (xid) as ( \
          (select xid from vestnik.vst_event where xid >= $1 order by xid limit 1) \
          union all \
@@ -57,8 +57,8 @@ const OUTLINE: &str = "with recursive later (xid) as ( \
      union all \
      select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
 
-/// Selects the stores among `$1` for which one of the transactions `$2` wrote an event. Instead of `exists`, it uses
-/// a sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
+/// SQL that selects the stores among `$1` for which one of the transactions `$2` wrote an event. The SQL uses a
+/// sub-select instead of `exists`, because the planner might turn `exists` into a join that reads a whole transaction.
 const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
@@ -72,12 +72,12 @@ pub struct Reader {
     line: HistoryLine,
 }
 
-/// The result of a read of the feed.
+/// The result of reading the new events.
 pub enum News {
-    /// The read found all new events.
+    /// All new events, because they are few enough for one read.
     Read {
-        /// The Postgres snapshot of the read, which says which transactions it saw. The next position is computed from
-        /// it.
+        /// The Postgres snapshot of the read, which says which transactions it saw. The feed's next position is
+        /// computed from it.
         snapshot: Snapshot,
         /// The time of the read, by the database's clock.
         clock: OffsetDateTime,
@@ -157,22 +157,22 @@ impl Reader {
         self.line.epoch
     }
 
-    /// Whether the database still has the events that the feed has read up to the position `read`. `seen` is the newest
-    /// of these events. If it is no longer in the journal, the database was restored, and all earlier cursors become
-    /// invalid.
+    /// Whether the feed may continue at the position `read`. `seen` is the newest event that it has read. If this event
+    /// is no longer in the journal, the database was restored, and all earlier cursors become invalid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// Reads the newest event of the journal. `None`: the journal is empty.
+    /// Reads the newest event of the journal, except events of canaries (self-tests). `None`: the journal has no such
+    /// event.
     pub async fn witness(&self) -> Result<Option<Witness>, Error> {
         let newest = lineage::newest(&self.client);
         timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
     }
 
     /// Fails if Postgres was restarted or restored since this reader connected. `first` is the first row of a read,
-    /// which has the current line of history.
+    /// which has the name of the current line of history.
     fn check_line(&self, first: &Row) -> Result<(), Error> {
         match first.try_get::<_, Option<&str>>(4)? == Some(self.line.name.as_str()) {
             true => Ok(()),
@@ -180,12 +180,12 @@ impl Reader {
         }
     }
 
-    /// The connection that reads the journal, for statements that must see the same data.
+    /// The connection that reads the journal, for other statements of the feed.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Returns the position of a new feed. It covers all events until now.
+    /// Returns the position of a new feed. It covers all events that have been committed until now.
     pub async fn now(&self) -> Result<Position, Error> {
         // Cover the transactions whose old events were deleted, too, because a cursor that does not cover them is
         // refused.
@@ -198,8 +198,8 @@ impl Reader {
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
 
-    /// Reads all new events, which are the events that `position` does not cover. If there are too many, returns
-    /// `TooMuch`.
+    /// Reads all new events, which are the events that `position` does not cover. Returns `TooMuch` if they are more
+    /// than `NEWS_EVENTS`.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
@@ -281,8 +281,8 @@ pub struct Backlog {
     pub chunks: Chunks,
 }
 
-/// Divides a stream of rows into chunks of events. The first column of each row is for the snapshot, and is null in
-/// rows of events.
+/// Divides a stream of rows into chunks of events. The first column of each row is the snapshot, and is null in rows of
+/// events.
 pub struct Chunks {
     rows: Rows,
     /// The first event of the next chunk, if it has already been read.

@@ -1,6 +1,6 @@
 //! Trims old events: deletes them in small batches, so that no other work waits long, and records the newest trimmed
-//! transaction. A client whose cursor does not cover all deleted events gets `resync_required`, and must load its lists
-//! again.
+//! transaction. If a client's cursor does not cover all deleted events, the client gets `resync_required`, and must
+//! load its lists again.
 
 use std::time::Duration;
 

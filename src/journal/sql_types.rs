@@ -44,7 +44,8 @@ pub fn xids(xids: &[Xid]) -> Vec<SqlXid> {
 }
 
 impl<'a> FromSql<'a> for Snapshot {
-    /// Parses a `pg_snapshot`: the number of running transactions, `xmin`, `xmax`, and the running transactions.
+    /// Parses the binary form of a `pg_snapshot`: the number of running transactions, `xmin`, `xmax`, and the ids of
+    /// the running transactions.
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let numbers = raw.get(4..).ok_or("a pg_snapshot is 20 bytes at least")?;
         let (numbers, rest) = numbers.as_chunks::<8>();

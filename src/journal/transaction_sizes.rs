@@ -1,5 +1,5 @@
-//! Lists new transactions without their events, and finds the large ones. Other events wait for this query, so its cost
-//! is limited. It visits the index once for each transaction. It tests whether the transaction has more than
+//! Lists new transactions without their events, and finds the large ones. The feed waits for this query, so its cost is
+//! limited. The query visits the index once for each transaction. It tests whether the transaction has more than
 //! `LARGE_EVENTS` events, but does not count them.
 
 use std::collections::HashSet;
@@ -25,7 +25,7 @@ pub enum Size {
     Large,
 }
 
-/// The new transactions of the journal, without their events.
+/// The new transactions of the journal, with their sizes but without their events.
 #[derive(Debug)]
 pub struct TransactionSizes {
     /// The snapshot of the query.
@@ -35,7 +35,8 @@ pub struct TransactionSizes {
 }
 
 impl Reader {
-    /// Lists the new transactions, which `position` does not cover. `None`: there are more than `OUTLINE_TRANSACTIONS`.
+    /// Lists the new transactions, which are those that `position` does not cover. `None`: there are more than
+    /// `OUTLINE_TRANSACTIONS`.
     pub async fn transaction_sizes(&self, position: &Position) -> Result<Option<TransactionSizes>, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let limit = OUTLINE_TRANSACTIONS as i64 + 1;

@@ -60,7 +60,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Writes the tables as they are in one snapshot, and returns the number of their rows.
+/// Writes the rows of both tables into the file, as they are in one snapshot. Returns the number of rows.
 async fn fill(client: &mut Client, config: &Config, file: &File, say: Progress<'_>) -> Result<u64, Failure> {
     let transaction = client
         .build_transaction()

@@ -1,5 +1,5 @@
-//! The lock that allows only one migration at a time. Also retries the changes of tables that other transactions have
-//! locked.
+//! The lock that allows only one migration at a time. Also repeats changes that failed because another transaction had
+//! locked the table.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ const LOCK: i64 = 0x7665_7374_6d69_6772;
 const APPLICATION: &str = "vestnik migrate";
 /// How long a migration waits for another migration to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Interval between two attempts to take the lock. A statement must not wait for the lock in Postgres, because it would
-/// hold a snapshot. The other migration's `create index concurrently` waits for all snapshots, so both migrations would
-/// wait forever.
+/// Interval between two attempts to take the lock. A statement that waits for the lock in Postgres would keep a
+/// snapshot open. The other migration's `create index concurrently` waits until all older snapshots end, so both
+/// migrations would wait forever.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Takes the lock of migrations. While another migration runs, waits and reports this through `say`.
 pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
@@ -50,7 +50,7 @@ pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
 /// The holder of the migrations' lock.
 pub struct Holder {
     pid: i32,
-    /// Whether the holder's application name is that of a migration.
+    /// Whether the holder has the application name of a migration.
     pub is_migration: bool,
     /// A description of the holder for a person. If the holder is not a migration, the description says what to do.
     pub says: String,
@@ -98,7 +98,7 @@ impl LockError for Error {
     }
 }
 
-/// Retries `attempt` while it fails because a table is locked. See [`with_lock_retries`].
+/// Runs `attempt`, and repeats it while it fails because a table is locked. See [`with_lock_retries`].
 pub async fn with_retries<T>(
     client: &mut Client,
     say: Progress<'_>,

@@ -30,7 +30,8 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
-/// A series of migrations, which are applied in order. A table of the series records the applied migrations.
+/// A series of migrations, which are applied in order. Each series has its own table, which records the applied
+/// migrations.
 struct Set {
     name: &'static str,
     runner: fn() -> Runner,
@@ -67,7 +68,7 @@ pub enum Error {
         /// The error of the library refinery.
         problem: refinery::Error,
     },
-    /// The file of a migration has changed since the migration was applied.
+    /// The file of an applied migration has changed since the migration was applied.
     #[error("{set} migrations: {migration} was changed after it had been applied: put its file back as it was")]
     Changed {
         /// The name of the series of migrations.
@@ -94,8 +95,8 @@ pub enum Error {
         /// A description of the lock's holder.
         holder: String,
     },
-    /// Some rows have a status that V23, the migration that renames statuses, does not know. Each line names a table
-    /// and a status.
+    /// Some rows have a status that V23, the migration that renames statuses, does not know. Each line names a table,
+    /// an unknown status, and the number of rows.
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
@@ -266,8 +267,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
     })
 }
 
-/// Applies all migrations of a series. Each attempt to lock a table that writers use is short. Returns whether a
-/// migration was applied.
+/// Applies all migrations of a series. If a table is locked, each attempt gives up soon and is repeated, so that
+/// writers do not wait behind it. Returns whether a migration was applied.
 async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         history(client, set, Target::Latest, say).await
@@ -295,8 +296,8 @@ impl Set {
     }
 }
 
-/// Reads which versions of a series the database has. Fails if this version of Vestnik lacks one of these migrations,
-/// or has another text for one of them.
+/// Reads which migrations of a series the database has. Fails if this version of Vestnik does not contain one of them,
+/// or contains it with another text.
 async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
         .query_one("select to_regclass($1) is not null", &[&set.table()])

@@ -22,15 +22,15 @@ pub enum ShopWords {
     SinceV23,
 }
 
-/// Attaches both tables. After that, people's answers write the status words of V23 (such as `preparing`) into the
-/// tables. If the shop's owner has changed the mapping of a table, this mapping is kept. Returns whether anything
-/// changed.
+/// Attaches the tables `orders` and `bookings`. If somebody then answers an order, Vestnik writes the status words of
+/// V23 (such as `preparing`) into the table. A mapping that the shop's owner has changed is kept. Returns whether
+/// anything changed.
 pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, ShopWords::SinceV23, say).await
 }
 
-/// Attaches both tables. After that, people's answers write the status words `words` into the tables. Returns whether
-/// anything changed.
+/// Attaches the tables `orders` and `bookings`. If somebody then answers an order, Vestnik writes a status word of
+/// `words` into the table. Returns whether anything changed.
 pub async fn attach_as(client: &mut Client, words: ShopWords, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
@@ -89,9 +89,9 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// Returns the reference shop's mapping with `words` first in each list: `["pending", "new"]` for `SinceV23`, and
-/// `["new", "pending"]` for `BeforeV23`. An answer writes the first word of a status into the table. `mapping` must be
-/// a mapping of the reference shop.
+/// Returns the reference shop's mapping with the status words `words` first in each list. For example, `SinceV23` gives
+/// `["pending", "new"]`, and `BeforeV23` gives `["new", "pending"]`. An answer writes the first word of a list into the
+/// table. `mapping` must be a mapping of the reference shop.
 fn in_words(mapping: &str, words: ShopWords) -> String {
     match words {
         ShopWords::SinceV23 => mapping.to_owned(),

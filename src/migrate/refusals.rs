@@ -1,7 +1,7 @@
 //! Finds everything that would make V23, the migration that renames statuses, fail: constraints and triggers of the
 //! shop's tables, missing columns, and names that are in use. Each finding includes the statement that corrects it. The
-//! checks only read, with one exception. What the shop's own triggers would do cannot be read. So if the shop has
-//! triggers, one row of each old status is rewritten, and the change is rolled back.
+//! checks only read, except the check of the shop's triggers. This check changes one row of each old status, and rolls
+//! the change back.
 
 use tokio_postgres::{Client, Row};
 
@@ -9,9 +9,9 @@ use super::Error;
 use super::v23_names::{self, CONSTRAINTS, RENAMED, TABLES};
 use crate::infra::db;
 
-/// Columns that a table must have so that it can be attached.
+/// Columns without which a reference shop's table cannot be attached.
 const NEEDED: [&str; 3] = ["id", "store_id", "status"];
-/// Maximum wait for a lock in the trial rewrite, milliseconds.
+/// Maximum wait for a lock when a row is changed as a test, milliseconds.
 const LOCK_MS: u32 = 500;
 
 /// Finds everything that would make the migration V23 fail. Each line is one finding. Empty: V23 can run.
@@ -112,7 +112,7 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// SQL for the table's rows with an old status, but as they would be after the migration V23.
+/// Returns SQL that selects the table's rows with an old status, as they would be after the migration V23.
 fn rewritten(table: &str) -> String {
     let whens: Vec<String> = RENAMED
         .iter()
@@ -127,8 +127,8 @@ fn rewritten(table: &str) -> String {
     )
 }
 
-/// SQL for rows that have a new status and are null in all other columns. With these rows, rules that read only the
-/// status are tested.
+/// Returns SQL for rows that have a new status, and null in all other columns. These rows are enough to test a
+/// constraint that reads only the status.
 fn words(table: &str) -> String {
     let news: Vec<String> = RENAMED.iter().map(|(_, new)| format!("('{new}')")).collect();
     format!(
@@ -200,7 +200,7 @@ async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     Ok(lines)
 }
 
-/// Finds foreign keys of other tables that reference the column `status`, and would prevent a change of its values.
+/// Finds foreign keys of other tables that reference the column `status`, and so prevent a change of its values.
 async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select c.conrelid::regclass::text, quote_ident(c.conname) from pg_constraint c \
          join pg_attribute s on s.attrelid = c.confrelid and s.attname = 'status' and s.attnum = any (c.confkey) \
@@ -248,7 +248,8 @@ async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Whether the status of a row can be changed from `old` to `new`. The change is rolled back.
+/// Changes the status of one row from `old` to `new`, and rolls the change back. Returns whether the row got the new
+/// status. Also returns `true` if no row has the old status.
 async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bool, tokio_postgres::Error> {
     let attempted = async {
         client

@@ -62,8 +62,8 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
     Ok(())
 }
 
-/// An SQL condition for the rows whose status must be translated back. These rows have a new status, but before V23
-/// they had another status, or did not exist.
+/// Returns an SQL condition for the rows whose old status must be restored. These rows have a new status, but before
+/// V23 they had another status, or did not exist.
 fn which(table: &str) -> &'static str {
     match table {
         "public.orders" => {
@@ -122,8 +122,8 @@ async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Optio
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Translates the remaining rows, which were locked before, and drops the saved state. Returns the number of translated
-/// rows.
+/// Restores the old status of the rows that were locked until now, and drops the saved state. Returns the number of
+/// changed rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
     let mut rewritten = 0;

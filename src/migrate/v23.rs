@@ -1,6 +1,6 @@
-//! Prepares tables with many rows for V23, the migration that renames statuses. First checks the tables and writes a
-//! backup. Then rewrites rows in small transactions that do not notify. After that, V23 itself has little to do while
-//! it locks the tables.
+//! Prepares the reference shop's tables for V23, the migration that renames statuses. First checks the tables and
+//! writes a backup. Then rewrites the rows in small transactions. After that, V23 itself has little to do while it
+//! locks the tables.
 
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
@@ -14,14 +14,14 @@ pub const VERSION: SchemaVersion = 23;
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
 /// Number of table blocks that one transaction rewrites. These are thousands of rows, which take milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
-/// If applications write rows with an old status during the migration, these rows are rewritten, too. This is the
-/// maximum number of them in one transaction.
+/// Maximum number of rows in one transaction that rewrites late rows. Applications write late rows, which have an old
+/// status, during the migration.
 const LATE_ROWS: u64 = 1000;
 /// How long `create index concurrently` may wait for older transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
 /// Fails if a row has a status that the migration V23 does not know, or if a table would reject the new statuses. The
-/// error lists all these problems. Changes nothing.
+/// error lists all these problems. Changes no row.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -80,8 +80,8 @@ pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. If an application writes
-/// an old status after that, V23 itself rewrites the row.
+/// Prepares the migration V23: writes the backup, saves the old state, and rewrites the rows with an old status. If an
+/// application writes an old status after that, V23 itself rewrites the row.
 pub async fn prepare(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
@@ -112,7 +112,7 @@ const REWRITE: Rewrite = Rewrite {
     which: "status in ('new', 'confirmed')",
 };
 
-/// A change of the status of many rows.
+/// A change of the status of many rows, as SQL.
 #[derive(Clone, Copy)]
 pub struct Rewrite {
     /// An SQL expression for a row's new status.
@@ -121,8 +121,8 @@ pub struct Rewrite {
     pub which: &'static str,
 }
 
-/// Saves which rows have one of the new statuses before the migration V23. An undo keeps the status of these rows, and
-/// translates all other rows back.
+/// Saves which rows have one of the new statuses already before the migration V23. An undo keeps the status of these
+/// rows, and restores the old status of all other rows.
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
@@ -207,9 +207,9 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
     }
 }
 
-/// Builds the index of the column `status` while writers continue, so that the migration does not build it under a
-/// lock. Postgres cannot index a partitioned table concurrently. So this function indexes its partitions, and the
-/// migration attaches these indexes.
+/// Builds the index of the column `status` while writers continue. Otherwise the migration would build it while it
+/// locks the table. Postgres cannot index a partitioned table concurrently. So this function indexes its partitions,
+/// and the migration attaches these indexes.
 async fn index(client: &Client, table: &str, parts: &[String], say: Progress<'_>) -> Result<(), Error> {
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";

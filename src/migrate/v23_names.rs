@@ -8,8 +8,8 @@ use super::Error;
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
 /// Each old status, and the new status that replaces it.
 pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
-/// The constraints that the migration V23 adds, each with its table. Existing rows are checked after V23, while writers
-/// continue.
+/// The constraints that the migration V23 adds, each with its table. V23 does not check existing rows: this happens
+/// afterwards, while writers continue.
 pub const CONSTRAINTS: [(&str, &str); 3] = [
     ("public.orders", "orders_status_known"),
     ("public.orders", "orders_delivering_is_delivery"),

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 /// Number of the bench's stores. Their ids look like `vestnik-bench-0`, which no real store has.
 pub const STORES: usize = 16;
-/// Number of single commits that are timed. The report shows their median as the commit latency of the disk.
+/// Number of single commits that are timed. The report shows their median as the commit latency.
 const PROBES: usize = 50;
 /// The comment on the schema of the bench. The bench never drops a schema without this comment.
 const MARK: &str = "made by vestnik bench, and dropped by it";
@@ -35,7 +35,7 @@ total = { column = "total", unit = "minor" }
 column = "items"
 "#;
 
-/// The three tables of the bench. They have the same columns, but different triggers.
+/// The three tables of the bench. They have the same columns, but differ in their triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     /// The table without a trigger.

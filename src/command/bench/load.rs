@@ -18,7 +18,7 @@ use super::ground::{Ground, Table, stores};
 
 /// How long the bench waits for the panels after the last write. An order that arrives later counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Interval of the checks whether all orders have arrived.
+/// Interval of the checks whether all orders have reached the panels.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The panels of the bench: one WebSocket connection for each store.
@@ -90,8 +90,8 @@ pub struct Measurement {
 
 /// The result of one measurement.
 pub struct MeasurementResult {
-    /// Written orders per second. For the table with Vestnik's triggers, the measured time includes the delivery of the
-    /// last order.
+    /// Written orders per second. For the table with Vestnik's triggers, the measured time ends when the last order has
+    /// reached a panel.
     pub rate: f64,
     /// Number of orders that were committed, but did not reach a panel in time.
     pub lost: usize,
@@ -100,7 +100,7 @@ pub struct MeasurementResult {
 }
 
 impl MeasurementResult {
-    /// Returns the latency in milliseconds that this share of the orders (0 to 1) does not exceed. NaN: no order
+    /// Returns the latency, milliseconds, that the given share (0 to 1) of the orders does not exceed. NaN: no order
     /// arrived.
     pub fn quantile(&mut self, share: f64) -> f64 {
         self.ways.sort_by(f64::total_cmp);
@@ -110,7 +110,7 @@ impl MeasurementResult {
 }
 
 impl Measurement {
-    /// Runs the measurement: a warm-up, the writes, and the wait until the panels have the orders.
+    /// Runs the measurement: a warm-up, the writes, and the wait until the panels have received the orders.
     pub async fn run(&self, ground: &Ground, panels: &Panels) -> anyhow::Result<MeasurementResult> {
         ground.empty().await?;
         panels.take();

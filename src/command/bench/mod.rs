@@ -20,7 +20,7 @@ const WRITERS: [usize; 2] = [16, 64];
 const RATES: [u32; 3] = [50, 500, 2000];
 /// The warm-up before each measurement. After it, NOTIFY suppression is active, and all connections are open.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Maximum duration of one measurement. The bench makes nine of them.
+/// Maximum duration of one measurement. The bench makes nine measurements.
 const LONGEST_TURN: Duration = Duration::from_secs(60);
 /// The longest time for the engine to start and read the journal to its end.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,8 +71,8 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     Ok(())
 }
 
-/// Measures how many orders per second each table takes, and prints the figures. Also prints each figure divided by the
-/// figure of the table without a trigger.
+/// Measures and prints how many orders per second can be written to each table. Also prints each result as a percentage
+/// of the result for the table without a trigger.
 async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     let mut rows = [const { Vec::new() }; 3];
     let mut lost = Vec::new();

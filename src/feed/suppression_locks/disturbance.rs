@@ -11,13 +11,13 @@ pub struct QueueCheck {
     /// Used share of Postgres' notification queue, 0 to 1. All databases of the server share the queue, and a full
     /// queue makes COMMIT fail.
     pub queue_usage: f64,
-    /// Whether a writer would be denied the writer lock now. Such a writer does not notify, so an idle node would not
-    /// read its event.
+    /// Whether a writer would be denied the writer lock now. It would then not notify, so an idle node would miss its
+    /// event.
     pub is_refused: bool,
 }
 
-/// Checks the notification queue and the writer lock. The check requests the lock as a writer does. Postgres releases
-/// the lock when the statement ends.
+/// Checks the notification queue and the writer lock. The check requests the lock in the same way as a writer. Postgres
+/// releases the lock when the statement ends.
 pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
     const CHECK: &str = "select pg_notification_queue_usage(), \
          not pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)";
@@ -72,9 +72,9 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryEr
     rows.iter().map(holder).collect()
 }
 
-/// Describes the backend with the oldest transaction of the server, for the log. Such a backend may be the reason of a
+/// Describes the backend with the oldest transaction of the server, for the log. Such a backend may be the cause of a
 /// full notification queue: a listening session in an open transaction prevents the queue's cleanup. Postgres does not
-/// show which sessions listen. `None`: this role sees no transaction.
+/// show which sessions listen. `None`: the role of this connection sees no transaction.
 pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, QueryError> {
     const OLDEST: &str = "select format('pid %s (%s, role %s, database %s), in a transaction for %s s', pid, \
            coalesce(nullif(application_name, ''), 'unnamed'), usename, datname, extract(epoch from clock_timestamp() - xact_start)::bigint) \
