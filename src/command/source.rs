@@ -8,6 +8,7 @@ use crate::infra::db;
 use crate::sources::attach::{self, Attached, Kept, Options};
 use crate::sources::catalog::{NoTable, Table};
 use crate::sources::mapping::Mapping;
+use crate::sources::propose::open_questions;
 use crate::sources::validate::validate;
 use crate::sources::{assumptions, catalog, derived, health};
 use anyhow::Context as _;
@@ -104,6 +105,10 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
         .for_each(|line| super::say!("note: {line}"));
     findings.problems.extend(newest.problems);
     findings.problems.extend(newest.misspelt);
+    let open = open_questions(&toml).into_iter();
+    findings.problems.extend(open.map(|(line, question)| {
+        format!("line {line} has an open question, answer it and delete the line: {question}")
+    }));
     if !findings.problems.is_empty() {
         return Err(unfit(&table, findings.problems));
     }

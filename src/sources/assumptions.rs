@@ -35,6 +35,14 @@ pub fn lines(
             naive.join(" and ")
         ));
     }
+    let texts = amounts_of_type_text(mapping, expressions);
+    if !texts.is_empty() {
+        let verb = if texts.len() == 1 { "is" } else { "are" };
+        lines.push(format!(
+            "{} {verb} text, and {verb} read as major units, such as 12.50: write `unit` where they count cents",
+            texts.join(" and ")
+        ));
+    }
     let is_by_store = mapping.currency == CurrencyRef::Store;
     if is_by_store && has_default_currency.unwrap_or(mapping.fields.total.is_some()) {
         lines.push(format!(
@@ -69,6 +77,22 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
         (time.zone == USUAL_ZONE && is_naive(&column.base)).then_some(key)
     };
     times.into_iter().filter_map(of_column).collect()
+}
+
+/// The amounts of a derived mapping whose SQL type is text, if the mapping names no unit. A text does not show whether
+/// it counts major units or minor units, such as cents.
+fn amounts_of_type_text<'a>(mapping: &Mapping, expressions: &'a [RecordedColumn]) -> Vec<&'a str> {
+    let is_text = |kind: &str| matches!(kind, "text" | "json" | "jsonb") || kind.starts_with("character");
+    let amounts = expressions
+        .iter()
+        .filter(|column| matches!(column.name.as_str(), "total" | "change_from" | "items.price"));
+    let texts = amounts
+        .filter(|column| is_text(&column.kind))
+        .map(|column| &*column.name);
+    match &mapping.derived {
+        Some(derived) if derived.unit.is_none() => texts.collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The line that lists the statuses that Vestnik saves only in its own table when a person sets them. A derived mapping

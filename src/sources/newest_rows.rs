@@ -4,11 +4,11 @@
 use super::catalog::Table;
 use super::mapping::{CurrencyRef, Mapping};
 use super::preview::Preview;
-use super::propose::underscored;
+use super::propose::{Usual, underscored, usual_status};
 use super::translate::NamedCurrency;
 use crate::domain::Subject;
 use crate::domain::money::Currency;
-use crate::domain::status::Status;
+use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
 /// Maximum edit distance (letters inserted, removed, replaced or swapped) between a misspelt status word and the word
@@ -40,7 +40,7 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
         .collect();
     let mut advice = Advice::default();
     if let Some(derived) = &mapping.derived {
-        advice.misspelt = misspelt_in_expression(&derived.status);
+        literals(&derived.status, mapping.kind, &mut advice);
     }
     let alone: Vec<&&Preview> = visible.iter().filter(|order| order.store.is_none()).collect();
     if let Some(newest) = alone.first() {
@@ -57,7 +57,8 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
         let Some(word) = &order.subject.status_word else {
             continue;
         };
-        let Some(meant) = meant(word, &known_words(mapping)) else {
+        let usual = || usual_meaning(word, mapping.kind).filter(|_| mapping.derived.is_some());
+        let Some(meant) = meant(word, &known_words(mapping)).or_else(usual) else {
             continue;
         };
         let line = format!(
@@ -156,16 +157,24 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (is_near && nearest != word).then_some(nearest)
 }
 
-/// Finds probably misspelt statuses in the status expression of a derived mapping (one with SQL expressions). Examines
-/// each string literal after THEN or ELSE, and an expression that is only a string literal. Returns one warning for
-/// each literal that is similar to a status but is not one.
-fn misspelt_in_expression(expression: &str) -> Vec<String> {
+/// The status, or `hidden`, that shops usually mean by a word. `None`: the word is unknown.
+fn usual_meaning(word: &str, kind: SubjectKind) -> Option<&'static str> {
+    usual_status(word, kind).map(|usual| match usual {
+        Usual::Status(status) => status.as_str(),
+        Usual::Hidden => "hidden",
+    })
+}
+
+/// Examines the string literals that are results of the status expression of a derived mapping (one with SQL
+/// expressions): each literal after THEN or ELSE, and an expression that is only a literal. A literal that is no status,
+/// but is similar to one or usually means one, is a mistake. Any other literal that is no status is only a warning,
+/// because a shop may show words of its own.
+fn literals(expression: &str, kind: SubjectKind, advice: &mut Advice) {
     let known: Vec<&str> = Status::ALL
         .iter()
         .map(|status| status.as_str())
         .chain(["hidden"])
         .collect();
-    let mut misspelt = Vec::new();
     let parts: Vec<&str> = expression.split('\'').collect();
     for (at, word) in parts.iter().enumerate().filter(|(at, _)| at % 2 == 1) {
         let before = parts[at - 1]
@@ -174,15 +183,23 @@ fn misspelt_in_expression(expression: &str) -> Vec<String> {
             .unwrap_or_default()
             .to_lowercase();
         let is_result = matches!(before.as_str(), "then" | "else") || parts.len() == 3 && before.is_empty();
-        let Some(meant) = meant(word, &known).filter(|_| is_result && !known.contains(word)) else {
+        if !is_result || known.contains(word) {
             continue;
+        }
+        let (lines, line) = match meant(word, &known).or_else(|| usual_meaning(word, kind)) {
+            Some(meant) => (
+                &mut advice.misspelt,
+                format!("derived.status: `{word}` is no status, so such orders ring: did you mean `{meant}`?"),
+            ),
+            None => (
+                &mut advice.warnings,
+                format!("derived.status: `{word}` is no status: such an order shows this word, and rings"),
+            ),
         };
-        let line = format!("derived.status: `{word}` is no status, so such orders ring: did you mean `{meant}`?");
-        if !misspelt.contains(&line) && misspelt.len() < NAMED_WORDS {
-            misspelt.push(line);
+        if !lines.contains(&line) && lines.len() < NAMED_WORDS {
+            lines.push(line);
         }
     }
-    misspelt
 }
 
 #[cfg(test)]
@@ -192,7 +209,12 @@ mod tests {
     #[test]
     fn a_misspelt_status_of_an_expression_is_found() {
         let expression = "case when o.a = 'pendng' then 'pendng' when o.b then 'canceled' when o.c = 'complet' then 'completed' else o.state end";
-        let found = misspelt_in_expression(expression);
+        let examined = |expression| {
+            let mut advice = Advice::default();
+            literals(expression, SubjectKind::Order, &mut advice);
+            advice
+        };
+        let found = examined(expression).misspelt;
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
             found[0].contains("`pendng`") && found[0].ends_with("did you mean `pending`?"),
@@ -202,9 +224,7 @@ mod tests {
             found[1].contains("`canceled`") && found[1].ends_with("did you mean `cancelled`?"),
             "{found:?}"
         );
-        assert_eq!(
-            misspelt_in_expression("case when true then 'Awaiting courier' else 'hidden' end"),
-            Vec::<String>::new()
-        );
+        let own = examined("case when true then 'Awaiting courier' else 'hidden' end");
+        assert_eq!((own.misspelt.len(), own.warnings.len()), (0, 1), "{own:?}");
     }
 }

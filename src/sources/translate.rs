@@ -1,6 +1,7 @@
 //! Translates a journal row into the canonical order or booking. Accepts any JSON; the order lists unreadable fields.
 
 mod details;
+mod times;
 
 use std::borrow::Cow;
 
@@ -10,7 +11,6 @@ use super::mapping::{
     Column, CurrencyRef, Fields, ItemsRef, MoneyColumn, PaidWords, TimeColumn, TypeWords, WordMeaning,
 };
 use super::yes_no::{says_no, yes_or_no};
-use super::zone;
 use super::{Source, address, items};
 use crate::domain::Subject;
 use crate::domain::event::SubjectId;
@@ -84,9 +84,12 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     };
     subject.total = money(&fields.total, "total");
     subject.payment.change_from = money(&fields.change_from, "payment");
-    let mut time = |column: &Option<TimeColumn>, field| moment(&row, column.as_ref()?, field, &mut unreadable);
+    let mut time = |column: &Option<TimeColumn>, field| times::moment(&row, column.as_ref()?, field, &mut unreadable);
     subject.due_at = time(&fields.due_at, name_of_due_at(mapping.kind));
     subject.created_at = time(&fields.created_at, "created_at");
+    if let Some(derived) = &mapping.derived {
+        times::mark_creation_time(derived, &row, &mut unreadable);
+    }
     subject.persons = fields.persons.as_ref().and_then(|column| row.quantity(column));
     subject.promised_minutes = fields
         .minutes
@@ -367,16 +370,6 @@ fn amount(
 ) -> Option<i64> {
     let text = row.text(column)?;
     minor_units(&text, unit, currency).or_else(|| not_read(field, &text, unreadable))
-}
-
-fn moment(
-    row: &Row<'_>,
-    column: &TimeColumn,
-    field: &'static str,
-    unreadable: &mut Vec<Unreadable>,
-) -> Option<time::OffsetDateTime> {
-    let text = row.text(&column.column)?;
-    zone::moment(&text, &column.zone).or_else(|| not_read(field, &text, unreadable))
 }
 
 fn not_read<T>(field: &'static str, text: &str, unreadable: &mut Vec<Unreadable>) -> Option<T> {

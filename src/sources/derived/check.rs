@@ -187,7 +187,7 @@ async fn values(
             for value in &all {
                 if let Look::Invalid(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
                     let (name, reason) = (function::place(derived, &value.0), remedy::reason(&error, &value.1));
-                    findings.problems.push(format!("{name}: {}", without_wrapper(&reason)));
+                    findings.problems.push(format!("{name}: {reason}"));
                 }
             }
             if findings.problems.len() == before {
@@ -196,15 +196,6 @@ async fn values(
         }
     }
     Ok(())
-}
-
-/// Rewrites a syntax error at the word `as`. Vestnik adds this word after the expression, so the person who wrote the
-/// mapping does not know it.
-fn without_wrapper(reason: &str) -> String {
-    reason.replace(
-        "syntax error at or near \"as\"",
-        "syntax error at its end: a parenthesis, a quote or an END is missing or too many",
-    )
 }
 
 /// Reports an expression `paid` whose type is none of [`PAID_TYPES`]. A text, for example, does not show whether the
@@ -297,7 +288,9 @@ async fn watched(
         let found = match Table::find(transaction, &name).await {
             Ok(found) => found,
             Err(catalog::Error::NoTable(no)) => {
-                findings.problems.push(format!("{place}: {no}"));
+                // The advice names the option of `vestnik attach`; a mapping has a key instead.
+                let advice = no.to_string().replace("--table '", "table = '");
+                findings.problems.push(format!("{place}: {advice}"));
                 continue;
             }
             Err(error) => return Err(error),

@@ -13,9 +13,9 @@ use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
 use super::super::translate::named_currency;
-use super::super::{Context, RecordedColumn, Source, zone};
+use super::super::{Context, RecordedColumn, Source};
 use super::failure::Failure;
-use super::project::row_json;
+use super::project::{creation_time, row_json};
 use super::{Derived, check, from_clause, function, key_text, reader, rights, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
@@ -272,9 +272,7 @@ fn subject(
     currency: Currency,
 ) -> Subject {
     let values: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
-    let created = values["created_at"]
-        .as_str()
-        .and_then(|text| zone::moment(text, &derived.zone));
+    let created = creation_time(&values, derived);
     let json = row_json(
         key,
         "",

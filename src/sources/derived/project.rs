@@ -61,9 +61,7 @@ impl Projected {
     /// Creates an order of one store; `data` has the order's values as a JSON object.
     pub fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
-        let created_at = values["created_at"]
-            .as_str()
-            .and_then(|text| zone::moment(text, &derived.zone));
+        let created_at = creation_time(&values, derived);
         Self {
             key,
             store: store.unwrap_or_default(),
@@ -277,6 +275,16 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
         shop_status: order.status,
         answered_over,
     });
+}
+
+/// The creation time in the values of an order: a text with a time, or a number of seconds or milliseconds since 1970.
+/// `None`: the value is null or is not a time.
+pub(super) fn creation_time(values: &Value, derived: &Derived) -> Option<OffsetDateTime> {
+    match &values["created_at"] {
+        Value::String(text) => zone::moment(text, &derived.zone),
+        Value::Number(number) => zone::moment(&number.to_string(), &derived.zone),
+        _ => None,
+    }
 }
 
 /// A row of the projection table as a JSON object, in the form that lists and the journal use.

@@ -6,13 +6,24 @@ use crate::infra::db;
 
 /// The text of Postgres' error about this SQL. For a common mistake, the text also says what to write instead.
 pub(super) fn reason(error: &tokio_postgres::Error, sql: &str) -> String {
-    let reason = db::reason(error);
+    let reason = without_wrapper(&db::reason(error), sql);
     let (Some(code), Some(db)) = (error.code(), error.as_db_error()) else {
         return reason;
     };
     match remedy(code, db.message(), sql) {
         Some(remedy) => format!("{reason}: {remedy}"),
         None => reason,
+    }
+}
+
+/// Rewrites a syntax error at the word `as` or at a parenthesis that is not in `sql`. Vestnik adds them after the SQL of
+/// the mapping, so the person who wrote the mapping does not know them.
+fn without_wrapper(reason: &str, sql: &str) -> String {
+    let end = "syntax error at its end: a parenthesis, a quote or an END is missing or too many";
+    let reason = reason.replace("syntax error at or near \"as\"", end);
+    match sql.matches('(').count() >= sql.matches(')').count() {
+        true => reason.replace("syntax error at or near \")\"", end),
+        false => reason,
     }
 }
 
@@ -65,6 +76,9 @@ fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
                 ),
             })
         }
+        SqlState::INVALID_TABLE_DEFINITION if message.ends_with("has pseudo-type record") => Some(
+            "an expression gives one value: join several with `||`, such as `o.street || ', ' || o.house`, or use concat_ws".to_owned(),
+        ),
         _ => None,
     }
 }

@@ -15,8 +15,8 @@ use crate::sources::zone::USUAL_ZONE;
 
 /// Parses a mapping from TOML. The error lists all problems of the TOML text.
 pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
-    let table: Table = text.parse().map_err(|error: toml::de::Error| MappingError {
-        problems: vec![error.to_string().trim().replace('\n', " ")],
+    let table: Table = text.parse().map_err(|error| MappingError {
+        problems: vec![not_toml(text, &error)],
     })?;
     let mut problems = Vec::new();
     let mut top = Section::top(table, &mut problems);
@@ -29,6 +29,21 @@ pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
         Some(mapping) if problems.is_empty() => Ok(mapping),
         _ => Err(MappingError { problems }),
     }
+}
+
+/// The problem of a text that is not TOML: the line, its text, and what to write instead.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let number = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+    let remedy = match line.matches('"').count() > 2 {
+        true => ": a value that contains quotes stands between three, '''as here'''",
+        false => "",
+    };
+    format!(
+        "line {number}, `{line}`: {}{remedy}",
+        error.message().replace('\n', " ")
+    )
 }
 
 fn whole(top: &mut Section<'_>) -> Option<Mapping> {

@@ -6,6 +6,7 @@ mod columns;
 mod dictionary;
 mod items;
 mod money;
+mod payment;
 mod statuses;
 // rustfmt would put each word of these lists on a line of its own.
 #[rustfmt::skip]
@@ -17,7 +18,7 @@ use super::catalog::{self, Table, TableColumn};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole};
-pub(super) use synonyms::underscored;
+pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
 
@@ -44,6 +45,8 @@ struct Draft {
     order_type: Option<(String, TypeWords)>,
     /// The keys of the mapping's section `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,
+    /// The column with words for the state of the payment, and its words that mean paid.
+    paid_words: Option<(String, Vec<String>)>,
     /// The column of the total, with its unit: `minor` or `major`.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
@@ -101,6 +104,7 @@ pub async fn propose(
     identity(client, table, &mut columns, &mut draft).await?;
     statuses::find(client, table, &mut columns, kind, &mut draft).await?;
     texts(&mut columns, &mut draft);
+    payment::find(client, table, &mut columns, &mut draft).await?;
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
@@ -239,10 +243,6 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
         columns.take(synonyms::PERSONS, |column| is_number(column) || is_text(column)),
     );
     draft.put("payment_method", columns.take(synonyms::PAYMENT_METHODS, is_plain));
-    draft.put(
-        "paid",
-        columns.take(synonyms::PAID, |column| column.base == "boolean" || is_time(column)),
-    );
     draft.put(
         "deleted_at",
         columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)),

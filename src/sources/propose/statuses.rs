@@ -142,7 +142,8 @@ fn ask(words: &ProposedWords, is_closed: bool, column: &TableColumn, dictionary:
     if words.unknown.is_empty() && !can_accept {
         draft.ask(
             "status",
-            "which word does an order get that is accepted? Without one nobody can accept it from a panel",
+            "which word does an order get that is accepted? Without one nobody can accept it from a panel. If the shop has none, \
+             a section [derived] keeps the answer in Vestnik (docs/derived-sources.md)",
         );
     }
     if words.unknown.is_empty() && !is_closed && !has(Status::Rejected) && !has(Status::Cancelled) {

@@ -59,6 +59,10 @@ pub const PERSONS: &[&str] = &[
 pub const PAYMENT_METHODS: &[&str] =
     &["payment_method", "payment_type", "pay_method", "pay_type", "payment", "способ_оплаты", "оплата", "тип_оплаты"];
 pub const PAID: &[&str] = &["is_paid", "paid", "paid_at", "оплачен", "оплачено"];
+/// Columns with a word for the state of an order's payment.
+pub const PAYMENT_STATES: &[&str] = &["payment_state", "payment_status", "financial_status", "pay_status", "paid_status", "статус_оплаты"];
+/// Words of such columns that mean that the order is paid, in the form that [`spaced`] gives.
+pub const PAID_WORDS: &[&str] = &["paid", "captured", "succeeded", "settled", "completed", "complete", "success", "fully paid", "оплачен", "оплачено"];
 pub const CHANGE_FROM: &[&str] = &["change_from", "change_for", "cash_change", "change", "сдача_с", "сдача"];
 pub const TYPES: &[&str] = &[
     "order_type", "delivery_type", "delivery_method", "fulfillment_type", "fulfillment_method", "fulfilment_type", "service_type", "mode", "type",

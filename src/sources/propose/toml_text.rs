@@ -170,6 +170,11 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
         };
         text.line(key, Some(value));
     }
+    if let Some((column, words)) = &draft.paid_words {
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let value = format!("{{ column = {}, words = [{}] }}", reference(column), words.join(", "));
+        text.line("paid", Some(value));
+    }
     if let Some((column, words)) = &draft.order_type {
         text.line("type", Some(type_words(column, words)));
     }

@@ -154,3 +154,45 @@ async fn a_mapping_with_an_open_question_is_refused_with_the_questions_line() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(code, Some(0), "{said}");
 }
+
+#[tokio::test]
+async fn unpaid_orders_that_would_ring_are_asked_about_or_marked() {
+    let database = Database::fresh().await;
+    let columns = "id int primary key, store_id int, state text check (state in ('new', 'accepted', 'done', 'declined', 'cancelled'))";
+    let tables = format!(
+        "create table paid_orders ({columns}, payment_state text); \
+         insert into paid_orders select n, 7, 'new', case when n % 2 = 0 then 'paid' else 'awaiting_payment' end from generate_series(1, 8) n; \
+         create table cash_orders ({columns}, \"paymentStatus\" text); \
+         insert into cash_orders select n, 7, 'new', 'pending' from generate_series(1, 8) n; \
+         create table empty_orders ({columns}, payment_status text); \
+         create table sure_orders ({columns}, payment_status text); \
+         insert into sure_orders select n, 7, 'new', 'paid' from generate_series(1, 8) n"
+    );
+    database.client().await.batch_execute(&tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await;
+    let (code, said) = propose("paid_orders").await;
+    assert_eq!(code, Some(2), "{said}");
+    let asked = "# ? do orders ring before they are paid? payment_state stands beside state: of the newest 8 orders with a word of pending, 4 have \
+        `awaiting_payment` and 4 `paid`. A section [derived] hides an order until it is paid (docs/derived-sources.md)";
+    assert!(said.contains(asked), "{said}");
+    for table in ["cash_orders", "empty_orders"] {
+        let (code, said) = propose(table).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("a guess to confirm: an order rings whatever "), "{said}");
+    }
+    let (code, said) = propose("sure_orders").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("rings whatever"), "{said}");
+}
+
+#[tokio::test]
+async fn the_question_for_the_word_of_an_accepted_order_names_the_way_without_one() {
+    let database = Database::fresh().await;
+    let table = "create table meal_orders (id int primary key, store_id int, state text); insert into meal_orders values (1, 7, 'new')";
+    database.client().await.batch_execute(table).await.unwrap();
+    let (code, said) = vestnik(&database, &["attach", "--dry-run", "--table", "meal_orders"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    let derived = "which word does an order get that is accepted? Without one nobody can accept it from a panel. If the shop has none, \
+        a section [derived] keeps the answer in Vestnik (docs/derived-sources.md)";
+    assert!(said.contains(derived), "{said}");
+}

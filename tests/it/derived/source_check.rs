@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::attaching::{ORDER, spree, vestnik};
 use super::shop::mapping;
+use crate::support::app::App;
 use crate::support::db::Database;
 
 /// Asserts that `source check` and a dry run of `attach` both refuse a mapping, and that both print all messages in
@@ -236,4 +237,133 @@ async fn a_usual_mistake_in_a_mapping_is_told_with_what_to_write() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_mistake_that_postgres_tells_in_its_own_words_is_told_in_those_of_the_mapping() {
+    let database = Database::fresh().await;
+    let tables = "create table \"Order\" (id int primary key, shop int, notes text, number text); \
+        create table \"OrderItem\" (id int primary key, order_id int, name text)";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let mapping = "table = 'public.\"Order\"'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+        number = 'o.number::'\ncomment = 'o.notes, o.number'\nitems = \"select 'Tea' as name, (1 as quantity\"\n\
+        [[derived.watch]]\ntable = 'OrderItem'\ncolumn = 'order_id'\n";
+    let end = "syntax error at its end: a parenthesis, a quote or an END is missing or too many (42601)";
+    refused(
+        &database,
+        mapping,
+        &[
+            &format!("derived.number: {end}"),
+            "derived.comment: column \"comment\" has pseudo-type record (42P16): an expression gives one value: join several with `||`",
+            "did you mean table = 'public.\"OrderItem\"'? A name in mixed case is quoted",
+        ],
+    )
+    .await;
+    let quotes = mapping.replace("number = 'o.number::'", "number = \"o.\"number\"\"");
+    refused(
+        &database,
+        &quotes,
+        &[
+            "line 7, `number = \"o.\"number\"\"`: ",
+            "a value that contains quotes stands between three, '''as here'''",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_word_that_is_no_status_is_told_with_the_status_that_it_usually_means() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int, state text); insert into purchase values (1, 7, 'Accepted')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let check = async |status: &str| {
+        let mapping = format!(
+            "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"{status}\"\n"
+        );
+        std::fs::write(file.path(), mapping).unwrap();
+        vestnik(&database, &["source", "check", &path]).await
+    };
+    let (code, said) = check("case when o.state = 'x' then 'New' else 'cart' end").await;
+    assert_eq!(code, Some(2), "{said}");
+    for line in [
+        "derived.status: `New` is no status, so such orders ring: did you mean `pending`?",
+        "derived.status: `cart` is no status, so such orders ring: did you mean `hidden`?",
+    ] {
+        assert!(said.contains(line), "{line} is not in {said}");
+    }
+    let (code, said) = check("o.state").await;
+    assert_eq!(code, Some(2), "{said}");
+    let of_row =
+        "status: `Accepted` means nothing, so such orders ring: did you mean `preparing`? The order with key 1 has it";
+    assert!(said.contains(of_row), "{said}");
+    let (code, said) = check("case when o.id = 2 then 'Awaiting courier' else 'pending' end").await;
+    assert_eq!(code, Some(0), "a shop may show a word of its own: {said}");
+    let own = "warning: derived.status: `Awaiting courier` is no status: such an order shows this word, and rings";
+    assert!(said.contains(own), "{said}");
+}
+
+#[tokio::test]
+async fn an_amount_of_type_text_without_a_unit_is_said_to_be_read_as_major_units() {
+    let database = Database::fresh().await;
+    let tables =
+        "create table purchase (id int primary key, shop int, total int); insert into purchase values (1, 7, 1250)";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let check = async |amounts: &str| {
+        let mapping = format!(
+            "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+             currency = \"'EUR'\"\n{amounts}"
+        );
+        std::fs::write(file.path(), mapping).unwrap();
+        let (code, said) = vestnik(&database, &["source", "check", &path]).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let text = "total = 'o.total::text'\nitems = \"select 'Tea' as name, 1 as quantity, '125' as price\"\n";
+    let said = check(text).await;
+    let note = "note: total and items.price are text, and are read as major units, such as 12.50: write `unit` where they count cents";
+    assert!(said.contains(note), "{said}");
+    assert!(!check(&format!("{text}unit = 'minor'\n")).await.contains("are text"));
+    assert!(!check("total = 'o.total'\n").await.contains("text"));
+}
+
+#[tokio::test]
+async fn a_creation_time_that_cannot_be_read_is_marked() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int, made text); insert into purchase values (1, 7, 'yesterday')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let mapping = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\ncreated_at = 'o.made'\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mapping).unwrap();
+    let (code, said) = vestnik(&database, &["source", "check", file.path().to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("! created_at cannot be read: yesterday"), "{said}");
+
+    database.attach(mapping).await;
+    let app = App::start_on(database, |_| ()).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let insert = "insert into purchase values (2, 7, 'this morning')";
+    app.database.client().await.batch_execute(insert).await.unwrap();
+    let event = panel.event().await;
+    let marked = serde_json::json!([{"field": "created_at", "text": "this morning"}]);
+    assert_eq!(event["data"]["unreadable"], marked, "{event}");
+}
+
+#[tokio::test]
+async fn a_file_with_open_questions_is_checked_and_the_questions_are_named() {
+    let database = Database::fresh().await;
+    let table =
+        "create table meals (id int primary key, place int, stage text); insert into meals values (1, 7, 'pending')";
+    database.client().await.batch_execute(table).await.unwrap();
+    let mapping = "table = \"public.meals\"\nkind = \"order\"\nkey = \"id\"\n# ? is place the store?\nstore = \"place\"\n\n[status]\ncolumn = \"stage\"\npending = [\"pending\"]\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mapping).unwrap();
+    let (code, said) = vestnik(&database, &["source", "check", file.path().to_str().unwrap()]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("order #1 of store 7: pending"), "{said}");
+    let open = "line 4 has an open question, answer it and delete the line: is place the store?";
+    assert!(said.contains(open), "{said}");
 }

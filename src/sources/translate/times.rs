@@ -1,0 +1,33 @@
+//! Reads the times of a row, and marks those that cannot be read.
+
+use time::OffsetDateTime;
+
+use super::{Row, not_read};
+use crate::domain::subject::Unreadable;
+use crate::sources::mapping::derived::Derived;
+use crate::sources::mapping::{Column, TimeColumn};
+use crate::sources::zone;
+
+/// The time in a column. `None`: the column is null, or its value is not a time.
+pub(super) fn moment(
+    row: &Row<'_>,
+    column: &TimeColumn,
+    field: &'static str,
+    unreadable: &mut Vec<Unreadable>,
+) -> Option<OffsetDateTime> {
+    let text = row.text(&column.column)?;
+    zone::moment(&text, &column.zone).or_else(|| not_read(field, &text, unreadable))
+}
+
+/// Marks the value of the expression `created_at` if it is not a time. The projection's own column has another time
+/// then: when the order was first computed.
+pub(super) fn mark_creation_time(derived: &Derived, row: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
+    let value = Column {
+        name: "data".into(),
+        path: vec!["created_at".into()],
+    };
+    let Some(text) = row.text(&value) else { return };
+    if zone::moment(&text, &derived.zone).is_none() {
+        not_read::<()>("created_at", &text, unreadable);
+    }
+}
