@@ -49,7 +49,7 @@ fn main() {
     }
 }
 
-/// Reads `panel/`, and returns every file that the server serves, by its name, uncompressed.
+/// Reads `panel/`, and returns the uncompressed content of every file that the server serves, by the file's name.
 fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut modules = BTreeMap::new();
     let mut served = BTreeMap::new();

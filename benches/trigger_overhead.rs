@@ -136,8 +136,8 @@ async fn connect(shop: &Shop, count: usize) -> Vec<Arc<Client>> {
     writers
 }
 
-/// Executes a statement with a random number from 1 to `most`, and returns the statements a second of all writers
-/// together.
+/// Executes a statement again and again in all writers, each time with a random parameter from 1 to `most`. Returns the
+/// statements a second of all writers together.
 async fn rate(writers: &[Arc<Client>], sql: &str, most: i64) -> f64 {
     let together = Arc::new(tokio::sync::Barrier::new(writers.len()));
     let writing = writers.iter().cloned().map(|writer| {

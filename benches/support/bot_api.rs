@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Whether and how the server answers.
+/// How the server treats requests. `Up`: the server answers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     Up,
