@@ -167,8 +167,8 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
                 assert!(!before.covers(xid) && seen.covers(xid));
-                // The feed may publish the last chunk before it knows that this chunk is the last. Then the cursor is
-                // still `Within`, although all events of the large transaction are published, so it does not count.
+                // The feed may publish the last chunk before it knows that no chunk follows. The cursor is then still
+                // `Within`, although all events of the large transaction are published. Such an event does not count.
                 came_within += usize::from(through < last);
             }
             Cursor::At(position) => {

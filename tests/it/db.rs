@@ -34,8 +34,8 @@ impl Files {
         ));
     }
 
-    /// Creates a certificate `{name}.crt` that `authority` signs. The certificate has X.509 version 3 if `alternatives`
-    /// is given, otherwise version 1.
+    /// Creates a certificate `{name}.crt` that `authority` signs. With `alternatives` (the subject alternative names),
+    /// the certificate has X.509 version 3, otherwise version 1.
     fn signed(&self, name: &str, common: &str, authority: &str, alternatives: Option<&str>) {
         self.openssl(&format!(
             "req -new -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.csr -subj /CN={common}"

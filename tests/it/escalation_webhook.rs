@@ -51,8 +51,8 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Posts the webhooks of a database until the returned token is cancelled. `allow_private` permits receivers on this
-/// machine.
+/// Starts a task that posts the webhooks of a database until the returned token is cancelled. `allow_private` permits
+/// receivers on this machine.
 pub fn start_posting(pool: &Pool, allow_private: bool) -> (CancellationToken, JoinHandle<()>) {
     let (pool, stop) = (pool.clone(), CancellationToken::new());
     let stopped = stop.clone();

@@ -25,7 +25,7 @@ const PANELS: usize = 1500;
 const FIRST: usize = 100;
 /// One of every 16 panels stays connected.
 const STAYING: usize = 16;
-/// Within this time after most panels have disconnected, the node must return most of their memory.
+/// Within this time after most panels have disconnected, the node must return most of their memory to the system.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
 
 #[tokio::test]

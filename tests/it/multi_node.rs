@@ -417,8 +417,8 @@ async fn a_node_that_shuts_down_completes_its_sends_first() {
     assert_eq!(state, "sent");
 }
 
-/// The wait for a change of the gauge. The node samples its other gauges only every 15 s, so a shorter wait proves that
-/// this gauge changes with the listener.
+/// The longest wait for a change of the gauge `vestnik_listening`. The node samples its other gauges only every 15 s. A
+/// change within this shorter time proves that the listener sets the gauge itself.
 const BEFORE_A_SAMPLE: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]

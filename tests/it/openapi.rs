@@ -433,7 +433,7 @@ async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
     tour.server = public;
 }
 
-/// Sends requests without their bodies, all at the same time, because each request times out only after ten seconds.
+/// Sends several requests without their bodies. Each request times out after ten seconds, so they run at the same time.
 async fn too_slow(tour: &mut Tour<'_>) {
     let slow: Vec<_> = guarded().into_iter().filter(|(.., body)| body.is_some()).collect();
     let bearer = tour.bearer.clone();

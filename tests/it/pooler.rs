@@ -28,7 +28,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
             .unwrap();
         tokio::spawn(connection);
         // While a transaction is open, the pooler gives its Postgres connection to no other client. So each client gets
-        // another connection.
+        // a different connection.
         client.batch_execute("begin").await.unwrap();
         let answer = client.simple_query(LEFT_BEHIND).await.unwrap();
         let row = answer.iter().find_map(|message| match message {

@@ -26,7 +26,8 @@ async fn hold(database: &Database, table: &str) -> Client {
     client
 }
 
-/// A query on the number of statements of the engine that wait for a lock. `is` is the comparison, for example `= 2`.
+/// SQL that compares the number of the engine's statements that wait for a lock. `is` is the comparison, for example `=
+/// 2`.
 fn waiting(is: &str) -> String {
     format!(
         "select count(*) {is} from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \

@@ -118,8 +118,8 @@ async fn a_panels_word_that_is_none_is_refused() {
     }
 }
 
-/// The settings of a bot at an address where no Bot API listens. Only with a bot, the engine runs the part that sends
-/// durable messages. The tests need this part, because it also reads which panels can ring.
+/// The settings of a bot at an address where no Bot API listens. If a bot is configured, the engine runs the part that
+/// sends durable messages. This part also reads which panels can ring, so the tests need it.
 pub fn far_telegram() -> vestnik::infra::config::Telegram {
     vestnik::infra::config::Telegram {
         token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),

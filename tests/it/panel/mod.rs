@@ -123,7 +123,8 @@ impl Browser {
         self.until("listen() === 0").await;
     }
 
-    /// Waits until no key rings, and the page has made no sound for longer than the pause between two rounds.
+    /// Waits until no order rings, and the page has made no sound for longer than the pause between two rounds of the
+    /// sound.
     async fn until_silent(&self) {
         self.until("listen() > 5 && vestnik.ringer.ringing.size === 0").await;
     }

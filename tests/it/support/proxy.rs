@@ -29,8 +29,8 @@ pub struct Proxy {
     hold: Arc<Hold>,
 }
 
-/// Holds back one response of the server. On one connection, the client sends a message that contains the first text,
-/// and later a message that contains the second text; the response to the second message is held back.
+/// One response of the server that the proxy holds back. It is the response to a message with the second text, if the
+/// client has already sent a message with the first text on the same connection.
 struct Hold {
     words: Mutex<Option<(&'static str, &'static str)>>,
     held: tokio::sync::Notify,
