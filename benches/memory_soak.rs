@@ -75,7 +75,8 @@ const WARM_UP: usize = 8;
 const ROUNDS: usize = 30;
 /// How long an expected event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The wait after all sessions have connected at once. The server keeps the memory of such a burst for some seconds.
+/// The wait after all sessions have connected at once. The server releases the memory of such a burst after some
+/// seconds.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 /// How long the slow client does not read. The server closes a client that has not read for 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
@@ -283,7 +284,7 @@ impl Day {
         }
     }
 
-    /// Fetches lists, each over a connection of its own.
+    /// Fetches lists, each over its own connection.
     async fn fetch(&self) {
         for number in 0..FETCHES {
             let way = &self.nodes[number % self.nodes.len()].way;

@@ -1,4 +1,4 @@
-//! A fake of Telegram's Bot API without request limits. It can become unavailable as the real one does.
+//! A fake of Telegram's Bot API without request limits. The fake can become unavailable, like the real Bot API.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -71,8 +71,7 @@ impl Reading {
                         let is_event = message.get("data").is_some();
                         to.lock().unwrap().push(message);
                         // On a busy machine, the engine's ping waits behind thousands of events, and the panel's pong
-                        // comes too late. The panel therefore sends pings of its own, which show that the panel is
-                        // alive.
+                        // comes too late. The panel therefore also sends pings, which show that the panel is alive.
                         if is_event && counted.fetch_add(1, Ordering::Relaxed) % SIGN_OF_LIFE_EVENTS == 0 {
                             let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
                         }

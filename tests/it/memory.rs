@@ -41,8 +41,8 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     ];
     let node = Node::serving(&database, "", &settings).await;
     let address = node.address().await;
-    // After these panels have connected, the memory of the connection pool and of the event cache is allocated, and the
-    // code that serves a panel is loaded.
+    // The first panels make the node allocate the connection pool and the event cache, and load the code that serves a
+    // panel.
     let first = join_all((0..FIRST).map(|_| open(address, &token))).await;
     let before = resident_kb(&node);
     let mut most = before;

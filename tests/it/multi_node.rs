@@ -187,8 +187,8 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
-    // The node's connection to Postgres stops passing data at one of three steps: when the node enqueues a message,
-    // takes the lease of a chat, or records the end of a send.
+    // The node's connection to Postgres stops passing data at one of three steps. In these steps, the node enqueues a
+    // message, takes the lease of a chat, and records the end of a send.
     for words in [
         "update vestnik.vst_delivery_cursor",
         "set state = 'sending', attempts",

@@ -508,7 +508,8 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     tour.seen
 }
 
-/// Sends more requests to one store than may run and wait at the same time. One route stands for each kind of limit.
+/// Sends more requests to one store than may run and wait at the same time. For each kind of limit, the function tests
+/// one route.
 async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     let bearer = tour.bearer.clone();
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];

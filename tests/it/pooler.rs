@@ -55,8 +55,8 @@ async fn pooled(listen: bool) -> (Pooler, String, App) {
     (pooler, url, app)
 }
 
-/// Asserts that the main functions work: a panel gets an order, lists it, answers it and acknowledges it; the panel
-/// reconnects with its cursor; and a large transaction arrives.
+/// Asserts that the main functions work. A panel gets an order, lists it, answers it and acknowledges it. The panel
+/// reconnects with its cursor. A large transaction arrives.
 async fn works(app: &App) {
     let mut panel = app.panel("7", None).await.live().await;
     app.write(ORDER).await;

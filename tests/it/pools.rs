@@ -13,7 +13,7 @@ use crate::support::db::Database;
 use crate::support::http::{Answer, begin};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
-/// The most requests of one store that may run or wait at the same time.
+/// The highest number of requests of one store that may run or wait at the same time.
 const STANDING: usize = 10;
 
 /// Locks a table against all reads and writes until the returned connection is dropped.

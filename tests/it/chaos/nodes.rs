@@ -60,7 +60,7 @@ impl Nodes {
         let port = free_ports();
         let mut surroundings = Vec::new();
         for node in 1..=NODES as u16 {
-            // The proxies listen at the ports that HAProxy knows, and the node listens at ports of its own.
+            // The proxies listen at the ports that HAProxy knows. The node listens at two other ports.
             let (http, ops) = (port + node, port + NODES as u16 + node);
             let (http_port, ops_port) = (unused_port(), unused_port());
             let mut to_postgres = Vec::new();

@@ -68,7 +68,7 @@ struct Book {
     /// Changes that the same transaction later replaced or undid. The key is the tag, and the value is the store.
     passing: HashMap<String, i64>,
     /// Whether some transaction was larger than one read of the feed. The feed may publish each change of such a
-    /// transaction as an event of its own.
+    /// transaction as a separate event.
     has_large: bool,
     /// The `order_id` of each order that was inserted with a final status. Such an insertion creates no event.
     silent: HashSet<String>,

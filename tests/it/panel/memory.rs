@@ -10,8 +10,8 @@ use crate::support::app::App;
 /// creates only once.
 const CYCLES: [usize; 2] = [150, 300];
 const AT_ONCE: usize = 10;
-/// The most growth between the two measurements. It is not zero, because the page keeps 50 closed orders and its
-/// performance measures.
+/// The highest allowed growth between the two measurements. It is not zero, because the page keeps 50 closed orders and
+/// its performance measures.
 const BYTES: f64 = 600_000.0;
 const NODES: f64 = 400.0;
 const LISTENERS: f64 = 40.0;

@@ -29,8 +29,8 @@ pub struct Proxy {
     hold: Arc<Hold>,
 }
 
-/// One response of the server that the proxy holds back. It is the response to a message with the second text, if the
-/// client has already sent a message with the first text on the same connection.
+/// One response of the server that the proxy holds back. On one connection, the client sends a message with the first
+/// text, and later a message with the second text. The proxy holds back the response to the later message.
 struct Hold {
     words: Mutex<Option<(&'static str, &'static str)>>,
     held: tokio::sync::Notify,
