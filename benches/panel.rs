@@ -419,7 +419,8 @@ impl Page {
         }
     }
 
-    /// Touches an element. A tablet has no mouse: with a mouse, the browser would look for the element below it after each change.
+    /// Touches an element, as on a tablet. With a mouse, the browser would search for the element under the pointer
+    /// after each change, which uses CPU time.
     async fn press(&self, selector: &str) {
         let middle = format!(
             "const {{ x, y, width, height }} = document.querySelector('{selector}').getBoundingClientRect();

@@ -209,7 +209,7 @@ async fn a_certificate_made_as_the_documentation_of_postgres_shows_is_verified()
     }
 }
 
-/// Creates another authority that has the name of the trusted authority, and returns the path of its certificate.
+/// Creates a second authority with the name of the trusted authority, and returns the path of its certificate.
 fn other(files: &Files) -> String {
     files.openssl("req -new -x509 -days 2 -nodes -newkey rsa:2048 -keyout other.key -out other.crt -subj /CN=ca");
     files.path("other.crt")

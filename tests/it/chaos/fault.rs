@@ -61,7 +61,7 @@ pub enum Fault {
     PutBackSnapshot,
     /// Drop all packets between a node and Postgres.
     CutFromPostgres,
-    /// Drop all packets between HAProxy and a node, until every client has all events from other nodes.
+    /// Drop all packets between HAProxy and a node, until every client has received all events through the other nodes.
     CutFromBalancer,
     /// Let the Bot API refuse requests, send no responses, throttle a chat, or save a message and reset the connection.
     TelegramAway,

@@ -43,7 +43,7 @@ struct Surroundings {
 pub struct Nodes {
     pub cluster: Cluster,
     surroundings: Vec<Surroundings>,
-    /// The files with each node's environment. The directory is removed when this value is dropped.
+    /// The directory of the files with each node's environment. It is removed when this value is dropped.
     _directory: tempfile::TempDir,
 }
 

@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The number of orders before each measurement. Before the first measurement, the page creates everything that it
-/// creates only once.
+/// The test measures memory after these numbers of orders. At the first measurement, the page has already created
+/// everything that it creates only once.
 const CYCLES: [usize; 2] = [150, 300];
 const AT_ONCE: usize = 10;
 /// The highest allowed growth between the two measurements. It is not zero, because the page keeps 50 closed orders and
