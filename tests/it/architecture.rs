@@ -30,7 +30,7 @@ const KNOW_TELOXIDE: [&str; 1] = ["telegram"];
 const BANNED: [&str; 12] = [
     "rung", "rungs", "ladder", "ladders", "bell", "deaf", "asleep", "sweep", "unrung", "aside", "shard", "shards",
 ];
-/// Words that are allowed in one directory. In the panel, a `bell` is the sound for the kitchen.
+/// Banned words that are allowed in one directory. In the panel, a `bell` is the sound for the kitchen.
 const AT_HOME: [(&str, &str); 2] = [("bell", "panel/"), ("bell", "tests/it/panel/")];
 /// The directories that this test checks, in addition to the documents in the root directory.
 const OURS: [&str; 10] = [

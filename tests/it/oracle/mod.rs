@@ -36,7 +36,7 @@ pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
 /// Nodes may notice a loss of commits, and tell their clients, this long before the test records the loss.
 const LOSS_NOTICED: Duration = Duration::from_secs(2);
-/// After one loss, each of the three nodes may tell a client once to load its lists again.
+/// After one loss, a client may be told at most this often to load its lists again: once by each of the three nodes.
 const MOST_RESYNCS: usize = 3;
 
 /// The seed of this run, from VESTNIK_TEST_SEED or random. The function prints the seed, so that a failed run can be
