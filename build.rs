@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 /// entry module imports statically. The bundle `LATER` has the modules that only a dynamic import loads.
 const FIRST: &str = "panel.js";
 const LATER: &str = "later.js";
-/// The client library. The build also keeps it as a file of its own, so that pages of other sites can import it.
+/// The client library. The build also keeps it as a separate file, so that pages of other sites can import it.
 const CLIENT: &str = "vestnik.js";
 const WORKER: &str = "sw.js";
 /// Placeholders in the service worker: one for the list of cached files, one for the version.
@@ -49,7 +49,7 @@ fn main() {
     }
 }
 
-/// Reads `panel/`, and returns every file that the server serves, by its name, uncompressed.
+/// Reads `panel/`, and returns the uncompressed content of every file that the server serves, by the file's name.
 fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut modules = BTreeMap::new();
     let mut served = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Measures how much an attack by clients slows down live sessions and new panels. The live sessions get 50 events a
-//! second. Twice a second, a new panel connects with a token that no panel has used before. The bench runs one attack
-//! after the other, and compares each with a run without an attack. `scripts/attack` starts this bench. The attackers
-//! use the CPU cores of the server.
+//! second. Twice a second, a new panel connects with a new token. The bench runs one attack after the other, and
+//! compares each attack with a run without an attack. `scripts/attack` starts this bench. The attackers and the server
+//! share the CPU cores of the machine.
 
 #[path = "../tests/it/support/attackers.rs"]
 mod attackers;

@@ -31,7 +31,7 @@ const RUNS: usize = 5;
 /// How long the load runs before the fault, and after it.
 const CALM: Duration = Duration::from_millis(1500);
 const AFTER: Duration = Duration::from_millis(3500);
-/// Changes that were written this long before the fault may still be in transit at the fault.
+/// The measurement includes changes from this long before the fault, because they may still be in transit at the fault.
 const JUST_BEFORE: Duration = Duration::from_millis(50);
 /// A change that has not arrived after this time counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -137,7 +137,7 @@ async fn run(fault: Fault, shop: &Shop, token: &str, nodes: &mut Nodes) -> Felt 
     felt
 }
 
-/// Opens the panels. The panels connect to different nodes first, and each panel knows all nodes.
+/// Opens the panels, and waits until all are live. Each panel knows all nodes; the panels start with different nodes.
 async fn open(nodes: &Nodes, token: &str) -> Vec<Panel> {
     let addresses: Vec<SocketAddr> = nodes.iter().map(|(_, address)| *address).collect();
     let panel = |number: i64| {

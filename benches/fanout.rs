@@ -61,8 +61,8 @@ enum Written {
     OneByOne,
 }
 
-/// The deliveries a second, and the server's CPU seconds for a million deliveries. One delivery is one order that
-/// reaches one session.
+/// The deliveries a second, and the server's CPU seconds for a million deliveries. A delivery means that one order has
+/// reached one session.
 struct Figures {
     rate: f64,
     cpu: f64,

@@ -53,7 +53,7 @@ const ORDERS: usize = 20;
 /// The number of sessions that reconnect in a round, and the pause between two reconnects.
 const COMEBACKS: usize = 1000;
 const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
-/// One of this many sessions is a panel that can ring.
+/// One in this many sessions is a panel that can ring.
 const RINGING: usize = 50;
 /// The number of clients that connect with the token of the round. The server closes them when the round revokes the
 /// token.
@@ -75,14 +75,15 @@ const WARM_UP: usize = 8;
 const ROUNDS: usize = 30;
 /// How long an expected event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The wait after all sessions have connected at once. The server keeps the memory of such a burst for some seconds.
+/// The wait after all sessions have connected at once. The server releases the memory of such a burst after some
+/// seconds.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 /// How long the slow client does not read. The server closes a client that has not read for 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
 /// The wait between the end of a round and the measurement of memory.
 const SETTLE: Duration = Duration::from_millis(300);
-/// The allowed growth of memory from the median of the first half of the rounds to the median of the second half, as a
-/// share of the first median.
+/// The highest allowed growth of memory, as a share. The bench compares the median of the second half of the rounds
+/// with the median of the first half.
 const GROWTH: f64 = 0.03;
 
 /// A node, and how a client connects to it.
@@ -283,7 +284,7 @@ impl Day {
         }
     }
 
-    /// Fetches lists, each over a connection of its own.
+    /// Fetches lists, each over its own connection.
     async fn fetch(&self) {
         for number in 0..FETCHES {
             let way = &self.nodes[number % self.nodes.len()].way;
@@ -399,8 +400,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 
-/// The growth from one value to the next, as the median over all pairs of values. The median ignores single high
-/// values. They come from memory that the allocator keeps for some seconds.
+/// The typical growth from one value to the next: the median of the slopes between all pairs of values (Theil-Sen
+/// estimator). The median ignores single high values, which come from memory that the allocator keeps for some seconds.
 fn slope(values: &[f64]) -> f64 {
     let pairs = (0..values.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
     median(

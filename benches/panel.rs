@@ -1,9 +1,12 @@
-//! Measures the panel on a cheap tablet, in a real Chromium with a slowed CPU. The bench has four parts: the time until
-//! the first order is shown, the cost of 500 open orders with 20 changes a second, the cost of an unanswered alarm, and
-//! the memory that remains after an evening's orders. The floor of the changes is a page with 500 plain cards, in the
-//! same browser: it changes the text of one card at the same rate.
+//! Measures the panel on a cheap tablet, in a real Chromium with a slowed CPU. The bench has these parts:
 //!
-//! `cargo bench --bench panel -- memory` runs one part: `first`, `floor`, `changes`, `alarm` or `memory`.
+//! - `first`: the time until the first order is shown.
+//! - `changes`: the time to draw a change, and the CPU time, with 500 open orders and 20 changes a second.
+//! - `floor`: the same for a page of 500 plain cards, as the lowest possible cost of the changes.
+//! - `alarm`: the CPU time of an alarm that nobody answers.
+//! - `memory`: the memory that remains after an evening's orders.
+//!
+//! `cargo bench --bench panel -- memory` runs one part.
 
 #[path = "../tests/it/panel/driver.rs"]
 mod driver;
@@ -36,7 +39,7 @@ const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;
 const CHANGING_S: u64 = 20;
-/// The longest time until a changed card is drawn, and the longest task, milliseconds.
+/// The limits of the time until a changed card is drawn and of the longest task, milliseconds.
 const PAINTED_MS: f64 = 120.0;
 const TASK_MS: f64 = 100.0;
 const ALARM_S: u64 = 10;
@@ -83,7 +86,7 @@ async fn main() {
     }
 }
 
-/// The time from the beginning of a page load until the first order is shown, on a device that has saved its store.
+/// Measures the time from the beginning of a page load until the first order is shown. The device has saved the token.
 async fn first() {
     let (running, page) = open(1).await;
     page.until("navigator.serviceWorker.controller !== null").await;
@@ -124,7 +127,8 @@ async fn first() {
     page.end(running).await;
 }
 
-/// The cost of a page with 500 plain cards, of which it changes the text of one at a time: what the browser itself needs.
+/// Measures the lowest possible cost of the changes: a page with 500 plain cards changes the text of one card at a
+/// time.
 async fn floor() {
     let page = browser().await;
     page.page.goto("data:text/html,<body>").await.expect("a page");
@@ -162,7 +166,7 @@ async fn floor() {
     page.page.close().await.expect("the browser ends");
 }
 
-/// The cost of 500 open orders with 20 changes a second.
+/// Measures the time to draw a change, and the CPU time, with 500 open orders and 20 changes a second.
 async fn changes() {
     let (running, page) = open(OPEN).await;
     let client = connect(&running.shop).await;
@@ -253,7 +257,7 @@ fn moved(from: &mut VecDeque<i64>, to: &mut VecDeque<i64>, status: &str) -> Stri
     format!("update orders set status = '{status}' where id = {id} returning id")
 }
 
-/// The cost of an alarm that nobody answers, with an empty board and with a full one.
+/// Measures the CPU time of an alarm that nobody answers, with one open order and with 500.
 async fn alarm() {
     for open_orders in [1, OPEN] {
         let (running, page) = open(open_orders).await;
@@ -279,7 +283,7 @@ async fn alarm() {
     }
 }
 
-/// The memory that remains after the orders of an evening.
+/// Measures the memory that remains after the orders of an evening are completed.
 async fn memory() {
     let (running, page) = open(0).await;
     let client = connect(&running.shop).await;
@@ -415,7 +419,8 @@ impl Page {
         }
     }
 
-    /// Touches an element. A tablet has no mouse: with a mouse, the browser would look for the element below it after each change.
+    /// Touches an element, as on a tablet. With a mouse, the browser would search for the element under the pointer
+    /// after each change, which uses CPU time.
     async fn press(&self, selector: &str) {
         let middle = format!(
             "const {{ x, y, width, height }} = document.querySelector('{selector}').getBoundingClientRect();

@@ -1,8 +1,8 @@
-//! Measures a rush: after a restart, 5,000 panels reconnect, and each of them is 100 events behind. The bench
-//! measures the time until all panels are live. It also measures the latency of live orders for panels that are
-//! already connected. The panels reconnect all at once, or spread over the time that the server's message `connected`
-//! states. For comparison, the bench measures the latency of live orders twice more: without a rush, and while a bare
-//! server instead of Vestnik accepts the connections of the rush.
+//! Measures a rush: after a restart, 5,000 panels reconnect, and each of them is 100 events behind. The bench measures
+//! the time until all panels are live. It also measures the latency of live orders for panels that are already
+//! connected. The panels reconnect all at once, or spread over the time that the server's message `connected` states.
+//! For comparison, the bench measures this latency in two more cases: without a rush, and while a bare server accepts
+//! the connections of the rush instead of Vestnik.
 //!
 //! With a number as argument, the bench runs only with that number of stores: `cargo bench --bench replay -- 25`.
 
@@ -47,8 +47,8 @@ use shop::Shop;
 const PANELS: usize = 5000;
 /// The number of events that each client has missed.
 const MISSED: usize = 100;
-/// The number of stores that share the 5,000 panels. With 25 stores, each store has 200 panels, the default limit.
-/// With 5,000 stores, each panel has a store of its own.
+/// The number of stores that share the 5,000 panels. With 25 stores, each store has 200 panels, the default limit. With
+/// 5,000 stores, each store has one panel.
 const STORES: [usize; 2] = [25, 5000];
 /// The stores of the panels that are already connected.
 const LIVE_STORES: std::ops::Range<i64> = 1_000_000..1_000_020;
@@ -191,7 +191,7 @@ async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize, spread: Dura
 struct Admission {
     begin: Instant,
     lasted: Duration,
-    /// The numbers that the clients' process prints: the seconds until all panels were connected, the seconds until
+    /// Three numbers that the clients' process prints: the seconds until all panels were connected, the seconds until
     /// all panels were live, and the number of repeated attempts.
     said: [f64; 3],
     cpu: [f64; 3],

@@ -1,8 +1,8 @@
-//! Measures how many orders a second 16 and 64 writers sustain while clients receive every event. The bench prints
-//! each rate, and its share of the rate that the same writers reach without a trigger. Two other systems are measured
-//! in the same rounds. The first is the bridge from LISTEN to sockets (`support/bridge.rs`). The second is this
-//! engine with the smallest possible trigger and journal, in which events cannot be found by store or by order. The
-//! systems run in turns with fsync on. Then they run with commits that take a millisecond, as on a slower disk.
+//! Measures how many orders a second 16 and 64 writers sustain while clients receive every event. The bench prints each
+//! rate, and its share of the rate that the same writers reach without a trigger. Two other systems are measured in the
+//! same rounds. The first is the bridge from LISTEN to sockets (`support/bridge.rs`). The second is this engine with
+//! the smallest possible trigger and journal, in which events cannot be found by store or by order. The systems run in
+//! turns with fsync on. Then they run with an extra delay of a millisecond at each commit, as on a slower disk.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -125,7 +125,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Returns the results of all rounds as text, and deletes them.
+    /// Returns the results of all rounds as text, and deletes the results.
     fn told(&mut self) -> String {
         let each: Vec<String> = self.shares.iter().map(|share| format!("{share:.0}")).collect();
         let rate = quantile(&mut self.rates, 0.5);

@@ -1,8 +1,7 @@
 //! Measures how much the triggers slow down the shop's writes, while a node reads and NOTIFY is suppressed. The bench
-//! writes in turns to three tables with the same columns: one without a trigger, one with the smallest trigger, and
-//! one with Vestnik's triggers. The bench measures three kinds of writes: single orders by 16 and 64 writers, updates
-//! of a column that is not mapped, and statements with 100,000 rows. The smallest trigger only inserts the row as
-//! JSON.
+//! writes in turns to three tables with the same columns. One table has no trigger, one has the smallest trigger, and
+//! one has Vestnik's triggers. The smallest trigger only inserts the row as JSON. The writes are single orders by 16
+//! and 64 writers, updates of a column that is not mapped, and statements with 100,000 rows.
 
 #[path = "support/quantile.rs"]
 mod quantile;
@@ -136,8 +135,8 @@ async fn connect(shop: &Shop, count: usize) -> Vec<Arc<Client>> {
     writers
 }
 
-/// Executes a statement with a random number from 1 to `most`, and returns the statements a second of all writers
-/// together.
+/// Executes a statement again and again in all writers, each time with a random parameter from 1 to `most`. Returns the
+/// statements a second of all writers together.
 async fn rate(writers: &[Arc<Client>], sql: &str, most: i64) -> f64 {
     let together = Arc::new(tokio::sync::Barrier::new(writers.len()));
     let writing = writers.iter().cloned().map(|writer| {

@@ -1,4 +1,4 @@
-//! A fake of Telegram's Bot API without request limits. It can become unavailable as the real one does.
+//! A fake of Telegram's Bot API without request limits. The fake can become unavailable, like the real Bot API.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Whether and how the server answers.
+/// How the server treats requests. `Up`: the server answers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     Up,

@@ -1,6 +1,6 @@
 //! A small server for comparison. It listens for the notifications of a trigger, and sends them to WebSocket clients.
-//! It runs in a process of its own, and has no journal. A notification contains the whole order. The server sends the
-//! order to each socket of its store, and flushes the socket. The server loses notifications while it does not
+//! The server runs in its own process, and has no journal. A notification contains the whole order. The server sends
+//! the order to each socket of its store, and flushes the socket. The server loses notifications while it does not
 //! listen, so a shop cannot use it. No system that learns of orders by NOTIFY can be faster.
 
 use std::collections::HashMap;

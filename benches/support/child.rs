@@ -5,7 +5,6 @@ use std::process::{ChildStdin, ChildStdout};
 
 /// A child process. Dropping the value kills the process.
 pub struct Child {
-    /// The process itself.
     pub process: std::process::Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,

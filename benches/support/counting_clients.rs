@@ -13,7 +13,7 @@ use crate::child::Child;
 use crate::scan::{Kind, Scanner};
 use crate::upgrade::upgrade;
 
-/// Opens a socket and requests the upgrade. The caller reads the response.
+/// Opens a socket, and sends the request that opens a WebSocket on it. The caller reads the response.
 pub async fn open(address: SocketAddr, store: usize, token: &str, after: &str) -> std::io::Result<TcpStream> {
     let mut socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
@@ -21,7 +21,8 @@ pub async fn open(address: SocketAddr, store: usize, token: &str, after: &str) -
     Ok(socket)
 }
 
-/// Reads the response's head, and then messages until the socket ends. Returns whether the server accepted the upgrade.
+/// Reads the response's head, and then messages until the socket ends. Calls `each` with the kind of each message.
+/// Returns whether the server accepted the upgrade.
 pub async fn listen(socket: &TcpStream, mut each: impl FnMut(Kind)) -> bool {
     let (mut head, mut scanner, mut upgraded) = (Vec::new(), Scanner::default(), false);
     // All clients share the buffer, because no data stays in it between two reads.

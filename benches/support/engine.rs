@@ -30,7 +30,7 @@ pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     (start_at(shop, free, settings), free)
 }
 
-/// An address with a free port whose next port is free, too.
+/// An address on this machine with a free port. The next port is free as well.
 pub fn free_address() -> SocketAddr {
     loop {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());

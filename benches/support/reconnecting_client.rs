@@ -41,7 +41,7 @@ pub struct Tally {
     pub cut_off: AtomicU64,
 }
 
-/// What a client sends after it has connected.
+/// Whether a client reports, after it has connected, that it can ring.
 #[derive(Clone, Copy)]
 pub enum Manner {
     /// The client sends nothing.

@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A change of an order: the order's number, and its new status.
 pub type Change = (i64, String);
 
-/// What a client has received.
+/// The changes that a client has received, and the numbers of its errors and disconnections.
 #[derive(Default)]
 pub struct Heard {
     /// The moment when each change first arrived.

@@ -9,7 +9,7 @@ import dev.vestnik.client.model.StatusConflictError;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** The client of openapi-generator, against a running server: URL TOKEN ORDER. */
+/** Checks the client that openapi-generator generates against a running server. Arguments: URL TOKEN ORDER. */
 public class ClientCheck {
     static void check(boolean holds, String what) {
         if (!holds) throw new AssertionError(what);
@@ -27,7 +27,7 @@ public class ClientCheck {
         ApiClient client = as(url, token);
         ListsApi lists = new ListsApi(client);
 
-        // Pages: each order once, the wanted one among them.
+        // Read the list page by page: each order appears exactly once, and the wanted order is among them.
         Map<String, Order> rows = new LinkedHashMap<>();
         String before = null, source = null;
         while (true) {
@@ -64,7 +64,7 @@ public class ClientCheck {
             check(refused.getCode() == 401 && error.getCode().equals("unauthorized"), "a wrong token: " + error);
         }
 
-        // A status and a member of tomorrow.
+        // A later version may send a new status and a new field. The client must accept both.
         ObjectNode members = client.getObjectMapper().valueToTree(order);
         members.put("status", "teleported").put("tomorrow", 1);
         Order future = client.getObjectMapper().treeToValue(members, Order.class);

@@ -1,4 +1,4 @@
-// The client of oapi-codegen, against a running server: URL TOKEN ORDER.
+// Checks the client that oapi-codegen generates against a running server. Arguments: URL TOKEN ORDER.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	url, token, wanted := os.Args[1], os.Args[2], os.Args[3]
 	client, background := as(url, token), context.Background()
 
-	// Pages: each order once, the wanted one among them.
+	// Read the list page by page: each order appears exactly once, and the wanted order is among them.
 	all, two := "all", 2
 	params := vestnik.OrdersParams{Status: &all, Limit: &two}
 	rows := map[string]vestnik.Order{}
@@ -67,7 +67,7 @@ func main() {
 	refused, err := as(url, "vst_wrong").OrdersWithResponse(background, "7", nil)
 	check(err == nil && refused.JSON401 != nil && refused.JSON401.Error.Code == "unauthorized", "a wrong token", err, refused)
 
-	// A status and a member of tomorrow.
+	// A later version may send a new status and a new field. The client must accept both.
 	text, err := json.Marshal(order)
 	check(err == nil, "an order as JSON", err)
 	var members map[string]any

@@ -10,7 +10,7 @@ from vestnik_client.models import Change, ChangeStatus, Error, Order, StatusConf
 url, token, wanted = sys.argv[1:]
 client = AuthenticatedClient(base_url=url, token=token)
 
-# Pages: each order once, the wanted one among them.
+# Read the list page by page: each order appears exactly once, and the wanted order is among them.
 rows, before, source = [], None, None
 while True:
     more = {"before": before, "before_source": source} if before else {}
@@ -36,6 +36,6 @@ refused = orders.sync_detailed("7", client=AuthenticatedClient(base_url=url, tok
 assert refused.status_code == 401 and isinstance(refused.parsed, Error), refused
 assert refused.parsed.error.code == "unauthorized", refused
 
-# A status and a member of tomorrow.
+# A later version may send a new status and a new field. The client must accept both.
 future = Order.from_dict({**order.to_dict(), "status": "teleported", "tomorrow": 1})
 assert future.status == "teleported", future

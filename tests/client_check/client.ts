@@ -1,4 +1,4 @@
-// The types of openapi-typescript with openapi-fetch, against a running server: URL TOKEN ORDER.
+// Checks the types that openapi-typescript generates, with openapi-fetch, against a running server. Arguments: URL TOKEN ORDER.
 import assert from 'node:assert/strict'
 import createClient from 'openapi-fetch'
 import type { components, paths } from './schema.js'
@@ -9,7 +9,7 @@ const as = (token: string) => createClient<paths>({ baseUrl: url, headers: { Aut
 const client = as(token)
 const store = '7'
 
-// Pages: each order once, the wanted one among them.
+// Read the list page by page: each order appears exactly once, and the wanted order is among them.
 const rows: Order[] = []
 type Page = { before?: string; before_source?: string }
 for (let next: Page | undefined = {}; next; ) {
@@ -41,6 +41,6 @@ const refused = await as('vst_wrong').GET('/api/partner/stores/{store}/orders', 
 assert.equal(refused.response.status, 401)
 assert.equal(refused.error?.error.code, 'unauthorized')
 
-// A status of tomorrow is of the type.
+// A later version may send a new status. The type must permit it.
 const future: Order = { ...order, status: 'teleported' }
 assert.equal(future.status, 'teleported')

@@ -1,5 +1,5 @@
-// Writes the models of asyncapi.yaml, and after them each message of a session as a value of its model: DOCUMENT SESSION FILE.
-// The compiler finds what is wrong: a literal may have no member that its type does not have.
+// Writes the types of asyncapi.yaml, and each message of a session as a value of its type. Arguments: DOCUMENT SESSION FILE.
+// The TypeScript compiler then reports each message that does not match its type, for example because of an unknown field.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { TypeScriptGenerator } from '@asyncapi/modelina'
 

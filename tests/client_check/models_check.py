@@ -37,7 +37,7 @@ for message in session["said"] + session["heard"]:
 expected = {"Connected", "Live", "Heartbeat", "ResyncRequired", "StoreEvent", "ErrorMessage", "Acknowledged", "Pong", "TokenAccepted"}
 assert expected | {"Ack", "Ping", "Panel", "Rendered", "Sounded", "Token"} <= seen, seen
 
-# A type, a status and a member of tomorrow.
+# A later version may send a new type, a new status and a new field. The models must accept them.
 event = next(message for message in session["heard"] if model_of(message) is models.StoreEvent)
 future = {**event, "type": "order_teleported", "tomorrow": 1, "data": {**event["data"], "status": "teleported"}}
 parsed = models.StoreEvent.model_validate_json(json.dumps(future)).model_dump(mode="json")

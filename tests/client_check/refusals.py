@@ -3,7 +3,7 @@
 import schemathesis
 
 BYTES = [f"{name} is text of 1 to 1000 bytes" for name in ("source", "before", "before_source", "order")]
-# Of each operation, how the messages of such refusals begin.
+# For each operation: the beginnings of the error messages for refusals that no schema can express.
 BEYOND_A_SCHEMA = {
     "stores": ["after is the next_after of a page"],
     "events": ["this is not a cursor"],

@@ -53,7 +53,7 @@ async def one_store():
         await say(socket, type="token", token=token)
         await until(socket, type="token_accepted")
         await until(socket, type="heartbeat")
-    # What came while the client was away, and a cursor that is none.
+    # Reconnect after a missed event, and then connect with an invalid cursor.
     await asyncio.to_thread(change, "ready")
     async with websockets.connect(f"{address}?after={began['cursor']}", **options) as socket:
         await until(socket, type="order_status_changed", replayed=True)

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The layers from top to bottom. A module may use the modules of its own layer and of lower layers.
+/// The layers from top to bottom. A module may use the modules of the same layer and of lower layers.
 const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "command"],
     &["engine", "doctor", "erasure"],
@@ -30,7 +30,7 @@ const KNOW_TELOXIDE: [&str; 1] = ["telegram"];
 const BANNED: [&str; 12] = [
     "rung", "rungs", "ladder", "ladders", "bell", "deaf", "asleep", "sweep", "unrung", "aside", "shard", "shards",
 ];
-/// Words that are allowed in one directory. In the panel, a `bell` is the sound for the kitchen.
+/// Banned words that are allowed in one directory. In the panel, a `bell` is the sound for the kitchen.
 const AT_HOME: [(&str, &str); 2] = [("bell", "panel/"), ("bell", "tests/it/panel/")];
 /// The directories that this test checks, in addition to the documents in the root directory.
 const OURS: [&str; 10] = [
@@ -38,7 +38,7 @@ const OURS: [&str; 10] = [
 ];
 /// Paths that the test for banned words skips: texts of other authors, and this file, which contains the words.
 const NOT_OURS: [&str; 3] = ["tests/shops/", "tests/it/panel/axe.", "tests/it/architecture.rs"];
-/// The most lines of a source file before its unit tests.
+/// The highest allowed number of lines of a source file before its unit tests.
 const LINES_OF_A_FILE: usize = 400;
 
 /// Every source file: its path, its top-level module, and its text.

@@ -61,7 +61,7 @@ fn said(output: &Output) -> String {
     String::from_utf8([output.stdout.as_slice(), output.stderr.as_slice()].concat()).unwrap()
 }
 
-/// The problems of a source that the health check finds. The check has the rights of this client's role.
+/// The problems that the health check reports for the source `name`. The check has the rights of the client's role.
 async fn troubles(client: &Client, name: &str) -> Vec<String> {
     let all = health::check(client).await.unwrap();
     all.into_iter().find(|source| source.name == name).unwrap().troubles

@@ -1,5 +1,5 @@
-//! Attacks of every kind at the same time. Existing sessions still receive their orders, and a new panel can connect.
-//! `scripts/attack` measures the delays.
+//! Attacks of every kind run at the same time. Existing sessions must still receive their orders, and a new panel must
+//! be able to connect. `scripts/attack` measures the delays.
 
 use tokio::time::timeout;
 use vestnik::token::Stores;

@@ -71,8 +71,7 @@ impl Reading {
                         let is_event = message.get("data").is_some();
                         to.lock().unwrap().push(message);
                         // On a busy machine, the engine's ping waits behind thousands of events, and the panel's pong
-                        // comes too late. The panel therefore sends pings of its own, which show that the panel is
-                        // alive.
+                        // comes too late. The panel therefore also sends pings, which show that the panel is alive.
                         if is_event && counted.fetch_add(1, Ordering::Relaxed) % SIGN_OF_LIFE_EVENTS == 0 {
                             let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
                         }
@@ -167,8 +166,8 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
                 assert!(!before.covers(xid) && seen.covers(xid));
-                // The feed may publish the last chunk before it knows that this chunk is the last. Then the cursor is
-                // still `Within`, although all events of the large transaction are published, so it does not count.
+                // The feed may publish the last chunk before it knows that no chunk follows. The cursor is then still
+                // `Within`, although all events of the large transaction are published. Such an event does not count.
                 came_within += usize::from(through < last);
             }
             Cursor::At(position) => {

@@ -24,7 +24,7 @@ fn every(interval: Duration) -> impl FnOnce(&mut Config) {
     move |config| config.ops.canary_interval = Some(interval)
 }
 
-/// Waits until `/readyz` reports `word` for the canary, and returns the HTTP status.
+/// Waits until `/readyz` reports `word` as the state of the canary, and returns the HTTP status of this response.
 async fn until_said(app: &App, word: &str) -> u16 {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {

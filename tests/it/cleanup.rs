@@ -1,5 +1,4 @@
-//! The clean-up of old rows that belong to no event. Trimming the journal does not remove these rows, so another task
-//! does.
+//! The clean-up deletes old rows that refer to no event. The task that trims the journal does not delete these rows.
 
 use std::time::Duration;
 

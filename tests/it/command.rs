@@ -467,7 +467,7 @@ fn end(mut running: Running) {
     assert!(running.0.wait().unwrap().success());
 }
 
-/// Runs a line of the program's first screen in a shell, as a user does who pastes the line.
+/// Runs a line of the program's first screen in a shell, like a user who pastes the line.
 fn paste(directory: &Path, line: &str) -> Child {
     let shell = Command::new("sh")
         .args(["-c", line])

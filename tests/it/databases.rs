@@ -1,4 +1,4 @@
-//! Several databases behind one address. The orders of each store come from the database that has the store.
+//! Several databases behind one address. Each store belongs to one database, and a node reads the store's orders there.
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -34,8 +34,8 @@ impl Files {
         ));
     }
 
-    /// Creates a certificate `{name}.crt` that `authority` signs. The certificate has X.509 version 3 if `alternatives`
-    /// is given, otherwise version 1.
+    /// Creates a certificate `{name}.crt` that `authority` signs. With `alternatives` (the subject alternative names),
+    /// the certificate has X.509 version 3, otherwise version 1.
     fn signed(&self, name: &str, common: &str, authority: &str, alternatives: Option<&str>) {
         self.openssl(&format!(
             "req -new -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.csr -subj /CN={common}"
@@ -209,7 +209,7 @@ async fn a_certificate_made_as_the_documentation_of_postgres_shows_is_verified()
     }
 }
 
-/// Creates another authority that has the name of the trusted authority, and returns the path of its certificate.
+/// Creates a second authority with the name of the trusted authority, and returns the path of its certificate.
 fn other(files: &Files) -> String {
     files.openssl("req -new -x509 -days 2 -nodes -newkey rsa:2048 -keyout other.key -out other.crt -subj /CN=ca");
     files.path("other.crt")

@@ -17,8 +17,8 @@ use crate::telegram_outcomes::{hold, hurry, start};
 /// A chat that gets every message of store 7.
 const CHAT: i64 = 501;
 const GROUP: i64 = -50;
-/// An event that is older than this gets no message of its own, but appears in a digest. The value is the default of
-/// the setting `telegram.digest_after`.
+/// An event that is older than this gets no separate message, but appears in a digest. The value is the default of the
+/// setting `telegram.digest_after`.
 const STALE: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::test(flavor = "multi_thread")]

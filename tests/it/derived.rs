@@ -2,7 +2,7 @@
 //!
 //! `tests/shops/derived/NAME/life.sql` has the tables of a system and the writes of its application. `truth.sql` is a
 //! plain SQL query for the orders that a panel must show. After each transaction, the lists must equal the result of
-//! `truth.sql`. The events must describe the change of this result.
+//! `truth.sql`. The new events must describe how the transaction has changed this result.
 
 pub mod answers;
 mod attaching;

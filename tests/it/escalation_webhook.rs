@@ -19,8 +19,8 @@ use crate::support::hook::{Answer, Hook, Post};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// Checks a signature as the libraries for Standard Webhooks do: the key is the base64 text after the prefix, one valid
-/// signature in the list is enough, and the timestamp must be recent.
+/// Checks a signature as the libraries for Standard Webhooks do. The key is the base64 text after the prefix of the
+/// secret. One valid signature in the list is enough. The timestamp must be recent.
 pub fn is_signed(post: &Post, secret: &str) -> bool {
     let key = match secret.strip_prefix("whsec_") {
         Some(key) => STANDARD.decode(key).unwrap(),
@@ -51,8 +51,8 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Posts the webhooks of a database until the returned token is cancelled. `allow_private` permits receivers on this
-/// machine.
+/// Starts a task that posts the webhooks of a database until the returned token is cancelled. `allow_private` permits
+/// receivers on this machine.
 pub fn start_posting(pool: &Pool, allow_private: bool) -> (CancellationToken, JoinHandle<()>) {
     let (pool, stop) = (pool.clone(), CancellationToken::new());
     let stopped = stop.clone();

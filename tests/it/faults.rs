@@ -191,7 +191,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_writers_satisfy_the_oracle() {
-    // The oracle, which looks for lost events, must find no error with any seed. So each round has another seed.
+    // The oracle, which looks for lost events, must find no error with any seed. So each round uses a different seed.
     for round in 0..4 {
         let app = App::start().await;
         let seed = seed().wrapping_add(round * 1_000_003);

@@ -1,4 +1,4 @@
-//! Problems that users of similar software have reported, each reproduced with input of our own. `P01` and so on are
+//! Problems that users of similar software have reported, each reproduced with our own input. `P01` and so on are
 //! the numbers of the reports. A case that needs only a table and its writes is a shop in `tests/shops`; the other
 //! cases are in this file.
 //!

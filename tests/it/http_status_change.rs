@@ -1,5 +1,5 @@
-//! Changing an order's status over HTTP: two clients at the same time, the permitted changes, and requests that a
-//! foreign site forges.
+//! Changing an order's status over HTTP: the permitted changes, conflicts between clients, and requests that a foreign
+//! site forges.
 
 use serde_json::{Value, json};
 use vestnik::token::{self, New, Stores};

@@ -123,7 +123,8 @@ async fn a_key_of_another_request_is_refused_and_each_token_and_store_has_its_ow
     assert_eq!(refused(&answer), (409, "status_conflict".into()));
 }
 
-/// Locks the shop's table in one connection, and sends a POST that waits for this lock. Returns both connections.
+/// Locks the shop's table, and sends a POST that waits for this lock. Returns the connection that holds the lock, and
+/// the socket of the POST.
 async fn first_behind_a_lock(app: &App) -> (Client, TcpStream) {
     let held = app.database.client().await;
     held.batch_execute("begin; lock table orders in access exclusive mode")

@@ -18,7 +18,7 @@ use crate::support::node::Node;
 
 const SESSION: &str = "/api/partner/session/7";
 
-/// An app that accepts JWTs signed with these keys.
+/// Starts an app that accepts JWTs signed with these keys. Returns the app, and the server of its key set.
 async fn app(keys: &[(&str, &Key)]) -> (App, KeySet) {
     let public: Vec<Value> = keys.iter().map(|(id, key)| key.public(id)).collect();
     let set = KeySet::serve(&public).await;

@@ -1,5 +1,5 @@
-//! Cursors after Postgres has lost events, for example after a restore. The engine refuses a cursor of lost events,
-//! even if more events have been written since than were lost.
+//! Cursors after Postgres has lost events, for example after a restore. The engine must refuse the cursor of a lost
+//! event, even when new events have the transaction ids of the lost events.
 
 use serde_json::{Value, json};
 use vestnik::domain::cursor::{Cursor, Unusable};

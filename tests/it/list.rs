@@ -1,5 +1,5 @@
-//! The lists of orders and bookings: their rows, and their cursors. A stream that begins with a list's cursor must
-//! continue exactly where the list ends.
+//! The lists of orders and bookings: their rows, and their cursors. A stream that begins with a list's cursor must send
+//! exactly the changes that are not in the list yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ const PANELS: usize = 1500;
 const FIRST: usize = 100;
 /// One of every 16 panels stays connected.
 const STAYING: usize = 16;
-/// Within this time after most panels have disconnected, the node must return most of their memory.
+/// Within this time after most panels have disconnected, the node must return most of their memory to the system.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
 
 #[tokio::test]
@@ -41,8 +41,8 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     ];
     let node = Node::serving(&database, "", &settings).await;
     let address = node.address().await;
-    // After these panels have connected, the memory of the connection pool and of the event cache is allocated, and the
-    // code that serves a panel is loaded.
+    // The first panels make the node allocate the connection pool and the event cache, and load the code that serves a
+    // panel.
     let first = join_all((0..FIRST).map(|_| open(address, &token))).await;
     let before = resident_kb(&node);
     let mut most = before;

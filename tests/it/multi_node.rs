@@ -187,8 +187,8 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
-    // The node's connection to Postgres stops passing data at one of three steps: when the node enqueues a message,
-    // takes the lease of a chat, or records the end of a send.
+    // The node's connection to Postgres stops passing data at one of three steps. In these steps, the node enqueues a
+    // message, takes the lease of a chat, and records the end of a send.
     for words in [
         "update vestnik.vst_delivery_cursor",
         "set state = 'sending', attempts",
@@ -417,8 +417,8 @@ async fn a_node_that_shuts_down_completes_its_sends_first() {
     assert_eq!(state, "sent");
 }
 
-/// The wait for a change of the gauge. The node samples its other gauges only every 15 s, so a shorter wait proves that
-/// this gauge changes with the listener.
+/// The longest wait for a change of the gauge `vestnik_listening`. The node samples its other gauges only every 15 s. A
+/// change within this shorter time proves that the listener sets the gauge itself.
 const BEFORE_A_SAMPLE: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,7 +39,7 @@ async fn until_notifies(client: &Client, so: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
-    // The notification queue belongs to the whole cluster, so this test needs a Postgres server of its own.
+    // The notification queue belongs to the whole cluster, so this test needs a separate Postgres server.
     let server = Server::start(&[]);
     let database = Database::on(&server).await;
     let app = App::start_on(database, |config| {

@@ -22,8 +22,8 @@ use crate::support::db::Database;
 const NEVER: Duration = Duration::from_secs(3600);
 /// The number of nodes on one database.
 const NODES: usize = 3;
-/// The number of writers that only create load. The oracle (`tests/it/oracle.rs`), which looks for lost events, does
-/// not check their orders.
+/// The number of writers that only create load. The oracle (`tests/it/oracle/mod.rs`), which looks for lost events,
+/// does not check their orders.
 const LOADERS: usize = 12;
 /// Writes an order of store 99, which no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";
@@ -140,7 +140,8 @@ async fn nodes(database: &Database) -> Vec<Engine> {
     engines
 }
 
-/// Terminates one backend with this application name, if any exists.
+/// Terminates one of the backends with this application name. `which` is its index in the order of the process ids.
+/// Does nothing if no backend has this index.
 async fn end_one(client: &Client, name: &str, which: i64) {
     let end = "select pg_terminate_backend(pid) from (select pid from pg_stat_activity \
          where application_name = $1 and datname = current_database() order by pid offset $2 limit 1) one";

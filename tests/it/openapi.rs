@@ -433,7 +433,7 @@ async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
     tour.server = public;
 }
 
-/// Sends requests without their bodies, all at the same time, because each request times out only after ten seconds.
+/// Sends several requests without their bodies. Each request times out after ten seconds, so they run at the same time.
 async fn too_slow(tour: &mut Tour<'_>) {
     let slow: Vec<_> = guarded().into_iter().filter(|(.., body)| body.is_some()).collect();
     let bearer = tour.bearer.clone();
@@ -508,7 +508,8 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     tour.seen
 }
 
-/// Sends more requests to one store than may run and wait at the same time. One route stands for each kind of limit.
+/// Sends more requests to one store than may run and wait at the same time. For each kind of limit, the function tests
+/// one route.
 async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     let bearer = tour.bearer.clone();
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];

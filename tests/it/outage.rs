@@ -361,8 +361,8 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
     app.engine.shut_down().await;
 }
 
-/// A group in which the bot had no right to write when the first order arrived. Since then the bot has got the right
-/// again, but Vestnik does not know this.
+/// Starts an app whose group refused the first order, because the bot had no right to write there. Now the bot has the
+/// right again, but Vestnik does not know this.
 async fn blocked_for_an_hour() -> (Telegram, App) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     telegram.add_group(GROUP, "Kitchen", &[CHAT]);

@@ -85,7 +85,7 @@ async fn texts_are_sent_compressed_to_whoever_takes_them() {
         }
         .unwrap();
         assert_eq!(text, plain.body);
-        // Each encoding (`gzip`, for example) has another body, and therefore another ETag.
+        // Each encoding (`gzip`, for example) has a different body, and therefore a different ETag.
         let tag = small.header("etag").unwrap();
         assert_ne!(Some(tag), plain.header("etag"));
         let known = [("Accept-Encoding", accepted), ("If-None-Match", tag)];

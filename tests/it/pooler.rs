@@ -28,7 +28,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
             .unwrap();
         tokio::spawn(connection);
         // While a transaction is open, the pooler gives its Postgres connection to no other client. So each client gets
-        // another connection.
+        // a different connection.
         client.batch_execute("begin").await.unwrap();
         let answer = client.simple_query(LEFT_BEHIND).await.unwrap();
         let row = answer.iter().find_map(|message| match message {
@@ -55,8 +55,8 @@ async fn pooled(listen: bool) -> (Pooler, String, App) {
     (pooler, url, app)
 }
 
-/// Asserts that the main functions work: a panel gets an order, lists it, answers it and acknowledges it; the panel
-/// reconnects with its cursor; and a large transaction arrives.
+/// Asserts that the main functions work. A panel gets an order, lists it, answers it and acknowledges it. The panel
+/// reconnects with its cursor. A large transaction arrives.
 async fn works(app: &App) {
     let mut panel = app.panel("7", None).await.live().await;
     app.write(ORDER).await;

@@ -13,7 +13,7 @@ use crate::support::db::Database;
 use crate::support::http::{Answer, begin};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
-/// The most requests of one store that may run or wait at the same time.
+/// The highest number of requests of one store that may run or wait at the same time.
 const STANDING: usize = 10;
 
 /// Locks a table against all reads and writes until the returned connection is dropped.
@@ -26,7 +26,8 @@ async fn hold(database: &Database, table: &str) -> Client {
     client
 }
 
-/// A query on the number of statements of the engine that wait for a lock. `is` is the comparison, for example `= 2`.
+/// SQL that compares the number of the engine's statements that wait for a lock. `is` is the comparison, for example `=
+/// 2`.
 fn waiting(is: &str) -> String {
     format!(
         "select count(*) {is} from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \

@@ -204,7 +204,7 @@ async fn an_audit_finds_its_span_in_a_long_journal_by_the_stores_clock() {
             lines.lines().map(read).collect::<Vec<_>>()
         }
     };
-    // The number of an event is its minute since the beginning of yesterday, so the event of 19:00 today has the number
+    // The number of an event is its minute since the beginning of yesterday. So the event of 19:00 today has the number
     // 1440 + 1140 = 2580. The time of event 2600 is five minutes earlier than its number says. Events with an odd
     // number belong to the other store.
     assert_eq!(find("19:00", "19:10").await, [2580, 2582, 2584, 2586, 2588]);

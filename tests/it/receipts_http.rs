@@ -1,5 +1,4 @@
-//! Receipts over HTTP: receipts from a panel without a WebSocket, the list of who has seen an event, and the summary of
-//! a day.
+//! Receipts over HTTP: receipts from a panel without a WebSocket, the list of receipts, and the summary of a day.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -118,8 +117,8 @@ async fn a_panels_word_that_is_none_is_refused() {
     }
 }
 
-/// The settings of a bot at an address where no Bot API listens. Only with a bot, the engine runs the part that sends
-/// durable messages. The tests need this part, because it also reads which panels can ring.
+/// The settings of a bot at an address where no Bot API listens. If a bot is configured, the engine runs the part that
+/// sends durable messages. This part also reads which panels can ring, so the tests need it.
 pub fn far_telegram() -> vestnik::infra::config::Telegram {
     vestnik::infra::config::Telegram {
         token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
@@ -203,7 +202,8 @@ async fn what_became_of_events_is_found_by_order_and_time() {
     app.write("insert into orders (store_id) values (7), (8), (7)").await;
     app.write("update orders set status = 'preparing' where id = 1; insert into bookings (id, store_id) values (3, 7)")
         .await;
-    // The events: 1 is order 1; 2 is order 2 of another store; 3 is order 3; 4 is a change of order 1; 5 is booking 3.
+    // Order 1 has the events 1 and 4, order 2 of another store has event 2, order 3 has event 3, and booking 3 has
+    // event 5.
     app.write(
         "update vestnik.vst_event set at = '2026-11-23 20:00+00'::timestamptz + id * interval '1 minute'; \
          insert into vestnik.vst_store (id) values ('7'); \

@@ -72,8 +72,8 @@ const ONE_MESSAGE: [(u16, &str); 6] = [
     (413, "Request Entity Too Large"),
 ];
 
-/// Creates one store for each refusal. Telegram refuses every message to the store's chat with this refusal. The chat
-/// of the store's manager works.
+/// Creates one store for each refusal. Telegram answers each message to the store's chat with this refusal. The chat of
+/// the store's manager works.
 async fn stores(refusals: &[(u16, &str)]) -> (Telegram, Database) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     for (number, (status, text)) in (1_i64..).zip(refusals) {
@@ -351,8 +351,8 @@ async fn what_was_meant_for_a_topic_that_is_deleted_goes_to_the_chat_itself() {
     app.engine.shut_down().await;
 }
 
-/// The bot loses the right to write to its chats, one of each kind: a person blocks the bot or removes it, or a chat is
-/// deleted. Telegram reports each loss with another error text.
+/// The bot loses access to its chats, one chat of each kind. A person has blocked the bot or removed it, or the chat
+/// was deleted. Telegram reports each loss with a different error text.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_chat_loses_the_bot_in_its_own_words() {
     const CHATS: [i64; 5] = [811, -82, -1_000_000_000_083, -1_000_000_000_084, -85];

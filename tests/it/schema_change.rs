@@ -1,6 +1,6 @@
 //! A shop alters its tables without regard to Vestnik. The engine must still accept and publish the shop's orders, and
-//! must report the problem with its solution. `tests/sql/an_altered_table_makes_no_write_fail.sql` shows the content of
-//! each event.
+//! must report the problem with its solution. `tests/sql/an_altered_table_makes_no_write_fail_and_loses_no_event.sql`
+//! shows the content of each event.
 
 use vestnik::migrate;
 use vestnik::sources::attach;

@@ -214,7 +214,7 @@ async fn without_a_free_place_a_client_is_asked_to_come_back() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.code(), "too_many_connections");
     assert!(app.try_panel("7", None, &app.token).await.is_err());
-    // `/healthz` works although there are many silent connections. `/readyz` has an address of its own, the address for
+    // `/healthz` works although there are many silent connections. `/readyz` has a separate address, the address for
     // operators.
     let mut silent = Vec::new();
     for _ in 0..50 {

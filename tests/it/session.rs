@@ -493,8 +493,8 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     }
 }
 
-/// A cursor of the same database, whose position is after every transaction that exists. The function keeps the first
-/// 10 bytes: the version, the epoch and the kind. The new bytes are the end of the position, and zero missing
+/// Changes a cursor so that its position is after every existing transaction. The function keeps the first 10 bytes:
+/// the version, the epoch and the kind. It appends a very high transaction id, and 0 as the number of missing
 /// transactions.
 fn cursor_of_the_future(cursor: &str) -> String {
     use base64::Engine as _;

@@ -258,8 +258,8 @@ impl Told<'_> {
         self.read(press).await;
     }
 
-    /// The table, its key column, and the key of the row that `path` (for example `orders/1`) names. If no table has
-    /// this row, the table is the first one of this kind.
+    /// The table and the key column of the row that `path` names (for example `orders/1`), and the row's key. If no
+    /// table has this row, the function returns the first table of this kind.
     async fn row_of(&self, path: &str, source: Option<&str>) -> ((String, String), String) {
         let (kind, key) = path.split_once("s/").unwrap();
         let sources = "select table_name, columns -> 0 ->> 'name' from vestnik.vst_source where kind = $1 \

@@ -1,5 +1,5 @@
-//! A press of a button changes the status in the shop's own row: once, only from the expected status, and with the name
-//! of the person.
+//! A person presses a button, and the engine changes the status in the shop's own row. The change happens only once and
+//! only from the expected status. It contains the person's name.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use vestnik::sources::status_change::{
 
 use crate::support::db::{Database, until};
 
-/// The status changes that a person may make: the status before, the status after, and the orders or bookings to which
-/// the change applies. `*` stands for orders with delivery, `-` for orders without delivery, and `booking` for
-/// bookings. An empty text stands for all orders and bookings, but no booking becomes `ready`.
+/// The status changes that a person may make: the earlier status, the new status, and the orders or bookings that may
+/// have this change. `*`: orders with delivery. `-`: orders without delivery. `booking`: bookings. An empty text: all
+/// orders and bookings, but no booking may become `ready`.
 const ALLOWED: [(&str, &str, &str); 9] = [
     ("pending", "preparing", ""),
     ("pending", "rejected", ""),

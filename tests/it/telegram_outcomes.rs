@@ -1,4 +1,4 @@
-//! The outcome of a send, for every response and every failure of Telegram. One engine runs.
+//! The outcome of a send, for every response and every failure of Telegram. Each test runs one engine.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::telegram::{Fault, On, Taken, Telegram, Times};
 /// Two chats that get every message of store 7.
 const CHAT: i64 = 601;
 const OTHER: i64 = 602;
-/// The number of a group before and after it becomes a supergroup.
+/// The chat id of a group before and after it becomes a supergroup.
 const GROUP: i64 = -60;
 const SUPERGROUP: i64 = -1_000_000_000_060;
 /// The engine's deadline for a send, in tests that wait until a send has timed out.
@@ -287,7 +287,7 @@ async fn chats_that_hang_delay_no_other() {
         telegram.link(&database, "8", chat, "mirror").await;
         telegram.fault(On::Chat(chat), Fault::Hang(Taken::No), Times::Always);
     }
-    // Make the sends to these 40 chats look failed before, and due for longer than the send to `CHAT`.
+    // Simulate that sends to these 40 chats have failed before, and are due longer than the send to `CHAT`.
     let client = database.client().await;
     let due = "update vestnik.vst_chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
     client.batch_execute(due).await.unwrap();

@@ -1,5 +1,5 @@
 //! Webhooks that an operator has added: which events the engine posts to them, in which order, and what happens when a
-//! webhook accepts no POST.
+//! webhook does not accept a POST.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-// The shop of tests/shops/prisma, as Prisma writes it: one act for each argument. Its tables are those of schema.sql there, for
-// Prisma's own migrations need a program that is in no package registry.
+// The shop of tests/shops/prisma, written by Prisma. The first argument is an action, for example `create`. The tables come from
+// that shop's schema.sql, because Prisma's migrations need a program that no package registry has.
 import { PrismaPg } from "@prisma/adapter-pg";
 import { PrismaClient } from "@prisma/client";
 

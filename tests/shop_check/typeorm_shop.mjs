@@ -1,4 +1,4 @@
-// The shop of tests/shops/typeorm, as TypeORM makes and writes it: its entity, and one act for each argument.
+// The shop of tests/shops/typeorm, created and written by TypeORM. The first argument is an action, for example `create`.
 import "reflect-metadata";
 import { DataSource, EntitySchema } from "typeorm";
 

@@ -1,4 +1,4 @@
-// A shop of Vendure, as its own server makes and writes it: bootstrapped from the npm package, and used through its own APIs.
+// A shop of Vendure, created and written by Vendure's own server. The script starts the npm package and uses its APIs.
 import { bootstrap, DefaultLogger, dummyPaymentHandler, LanguageCode, LogLevel } from "@vendure/core";
 
 const config = {
@@ -35,7 +35,7 @@ const fail = "... on ErrorResult { errorCode message }";
 const admin = client("admin-api");
 await admin(`mutation { login(username: "superadmin", password: "superadmin") { ... on CurrentUser { id } ${fail} } }`);
 
-/** The tables are there since `bootstrap`; what a new shop needs beside them before it can sell. */
+/** Creates everything that a new shop needs before it can sell. `bootstrap` has already created the tables. */
 async function schema() {
   const country = await admin(`mutation { createCountry(input: { code: "AT", enabled: true, translations: [{ languageCode: en, name: "Austria" }] }) { id } }`);
   const zone = await admin(`mutation($c: [ID!]) { createZone(input: { name: "Europe", memberIds: $c }) { id } }`, { c: [country.id] });
@@ -71,7 +71,7 @@ async function schema() {
   return null;
 }
 
-/** A guest's order, from the cart to its payment. */
+/** Creates a guest's order: fills a cart, and pays it. Returns the order. */
 async function create() {
   const variants = await admin(`query { productVariants(options: { take: 1 }) { items { id } } }`);
   const shop = client("shop-api");

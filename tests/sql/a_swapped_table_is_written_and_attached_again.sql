@@ -5,7 +5,7 @@ alter table orders rename to orders_old;
 create table orders (like orders_old including all);
 insert into orders (id, store_id) values (2, 7);
 insert into orders_old (id, store_id) values (3, 7);
--- The old one is not the source any more; what was written without triggers is recorded now.
+-- The old table is no longer the source. The new table's rows from before the attach are recorded now.
 \! $VESTNIK attach --table public.orders
 insert into orders (id, store_id) values (4, 7);
 insert into orders_old (id, store_id) values (5, 7);

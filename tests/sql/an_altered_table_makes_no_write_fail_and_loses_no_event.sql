@@ -1,11 +1,11 @@
--- A shop's own migrations know nothing of ours. The session is one: its plans are of before.
+-- A shop's migrations do not consider Vestnik. All writes use one session, whose cached plans are older than the changes.
 insert into orders (id, store_id, customer_name, total, items) values (1, 7, 'Иван', 100, '[]');
 insert into bookings (id, store_id, customer_name, guests) values (1, 7, 'Анна', 2);
 update orders set total = 101;
 update bookings set guests = 1;
 truncate vestnik.vst_event cascade;
 
--- A recorded column gets another name, another type, and goes.
+-- Recorded columns are renamed, change their type, or are dropped.
 alter table orders rename customer_name to client;
 insert into orders (id, store_id, client, total, items) values (2, 7, 'Иван', 100, '[]');
 update orders set status = 'ready' where id = 2;
@@ -17,7 +17,7 @@ alter table bookings drop column guests, add column hall text;
 insert into bookings (id, store_id) values (2, 7);
 update bookings set status = 'ready' where id = 2;
 
--- Key and store get another type, another name, and go.
+-- The columns of the key and the store change their type, are renamed, or are dropped.
 alter table orders alter column id type integer, alter column store_id type text;
 insert into orders (id, store_id) values (5, 'seven');
 update orders set status = 'cancelled' where id = 5;
@@ -30,7 +30,7 @@ delete from bookings where id = 3;
 alter table bookings drop column place;
 insert into bookings (id) values (4);
 
--- The table gets another name, and goes to another schema.
+-- One table is renamed, and one moves to a different schema.
 alter table bookings rename to tables;
 insert into tables (id) values (5);
 create schema archive;

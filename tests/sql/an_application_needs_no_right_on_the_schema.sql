@@ -12,5 +12,5 @@ select vestnik.vst_notify();
 reset session authorization;
 drop owned by vestnik_test_clerk;
 drop role vestnik_test_clerk;
--- What everybody may call.
+-- The functions that every role may call.
 select proname from pg_proc where pronamespace = 'vestnik'::regnamespace and has_function_privilege('public', oid, 'execute') order by 1, oid;

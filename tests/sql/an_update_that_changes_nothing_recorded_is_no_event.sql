@@ -6,6 +6,6 @@ update orders set items = '[{"a":1}]' where id = 1;
 update orders set courier = 'Олег';
 update orders set updated_at = now();
 update orders set status = 'ready' where false;
--- One row of many.
+-- The first statement changes one of the two rows. The second statement writes both rows, but changes nothing.
 update orders set total = id where id = 1 or total is null and id = 1;
 update orders set total = case id when 1 then 1 end;

@@ -1,4 +1,4 @@
--- `left_out`: what was too large to be recorded; `head`: where the rest begins.
+-- `left_out`: the names of the values that were too large to be recorded. `head`: the beginning of the recorded data.
 alter table orders alter column store_id drop not null;
 insert into orders (id, store_id) values (1, null);
 insert into orders (id, store_id, items) values (2, 7, jsonb_build_array(repeat('я', 1000000)));

@@ -1,4 +1,4 @@
--- Nor does what a role may put there: functions and operators of Postgres' own names.
+-- A role puts functions and operators with the names of built-in ones into its search path. The triggers must not call them.
 create schema evil;
 create function evil.pg_notify(text, text) returns void language plpgsql as $$ begin raise 'hijacked'; end $$;
 create function evil.row_to_json(anyelement) returns json language plpgsql as $$ begin raise 'hijacked'; end $$;

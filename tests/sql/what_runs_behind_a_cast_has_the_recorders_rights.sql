@@ -1,4 +1,4 @@
--- The owner of a table chooses its types, and the functions behind their casts and comparisons.
+-- The owner of a table chooses the types of its columns. Postgres calls the functions of these types for casts and comparisons.
 create role vestnik_test_owner;
 grant create, usage on schema public to vestnik_test_owner;
 create table loot (who text, token_hashes bigint, may_insert boolean);

@@ -1,4 +1,5 @@
-//! A person presses a button of an order's message: the change of the order, and the bot's answer.
+//! A person presses a button of the message about an order. The tests check the change of the order and the bot's
+//! answer.
 
 use serde_json::json;
 

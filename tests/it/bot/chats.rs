@@ -1,5 +1,5 @@
-//! The chats of a store: forum topics, channels, groups whose number changes, texts that are not commands, and the
-//! commands of an operator.
+//! The chats of a store: forum topics, channels, and groups that become supergroups with a new chat id. Other tests are
+//! about texts that are not commands, about sounds, and about an operator's commands for chats.
 
 use serde_json::json;
 use vestnik::delivery::chat_links::Mode;
@@ -106,7 +106,7 @@ async fn a_topic_that_is_opened_again_gets_its_orders_at_once() {
     app.engine.shut_down().await;
 }
 
-/// The last update of the group under its old number; it contains the new number.
+/// The last update of the group under its old chat id. The update contains the new chat id.
 fn moved_away() -> serde_json::Value {
     json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
         "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},

@@ -1,4 +1,4 @@
-//! The bot during a day of a shop: the figures of the day, pauses, and changes of orders.
+//! The bot during a day of a shop: the summary of the day, pauses, and messages about changed orders.
 
 use time::{Duration, OffsetDateTime};
 

@@ -1,5 +1,5 @@
-//! Orders in a digest, and lists of many open orders. A person can open each order and answer it, in its current
-//! status.
+//! Digests and lists of open orders. A person can open each order of a digest or list, sees its current status, and can
+//! answer it.
 
 use std::sync::{Arc, Mutex};
 
@@ -49,7 +49,7 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     app.write("update orders set customer_name = 'Somebody else' where id = 3")
         .await;
     app.write("update orders set status = 'preparing' where id = 3").await;
-    // The chat has no message about order 3 alone, so the bot sends its new status as a new message.
+    // No message in the chat is about order 3 alone, so the bot sends the order's new status as a new message.
     let status = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #3 is being prepared");
     telegram.until_call("the status", status).await;
     app.write("update orders set customer_name = 'A third' where id = 4")

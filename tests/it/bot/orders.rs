@@ -1,4 +1,4 @@
-//! Many orders at the same time, promised times, and reasons that a person writes.
+//! Many orders at the same time, promised times, and rejections for which a person writes the reason.
 
 use super::{ANNA, ask, button, people, press, start, value};
 use crate::support::app::App;

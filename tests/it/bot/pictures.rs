@@ -10,7 +10,7 @@ use crate::support::db::until;
 use crate::support::telegram::{Button, Call, Telegram};
 use vestnik::delivery::chat_links::Mode;
 
-/// The most characters in one line of a message.
+/// The highest number of characters in one line of a message.
 const LINE: usize = 46;
 /// The height of a line. The next two constants are the width of a message and the margin around its text. All are in
 /// pixels.

@@ -1,4 +1,4 @@
-//! The long poll. One node polls Telegram for all nodes. The tests check which node holds the lease of the poll, and
+//! The long poll of Telegram: one node polls for all nodes. The tests check which node holds the lease of the poll, and
 //! what happens when Telegram refuses the poll.
 
 use std::io::{BufRead as _, BufReader};
@@ -227,7 +227,8 @@ async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_i
         .collect();
     assert_eq!(left, [898, 899], "a node without the lease cannot save updates");
     shared_bot::dealt_with(&pool, 898).await.unwrap();
-    // After a week without updates, Telegram may begin again with lower update ids. So 40 after 900 is accepted.
+    // After a week without updates, Telegram may begin again with lower update ids. So the id 40 is accepted after the
+    // id 900.
     assert!(shared_bot::save_updates(&pool, "a", 40, &[]).await.unwrap());
     shared_bot::start_bot(&pool, "100:another-secret").await.unwrap();
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(40, false));

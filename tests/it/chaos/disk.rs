@@ -5,12 +5,13 @@ use std::process::Command;
 use crate::support::db::{Database, Server};
 use crate::support::look_again;
 
-/// The setting of `tests/it/support/cluster` that mounts the disk. A run of an hour needs less space.
+/// Environment variables for `tests/it/support/cluster`. They mount a disk of 6 GiB, which is enough for a run of an
+/// hour, and limit the size of the WAL.
 pub const SMALL: [(&str, &str); 2] = [
     ("VESTNIK_TEST_DISK_MIB", "6144"),
     ("VESTNIK_TEST_OPTIONS", "-c max_wal_size=256MB"),
 ];
-/// Needs more space than Postgres may find in its files while the disk is full.
+/// Writes so many rows that Postgres needs new space on the disk. While the disk is full, this statement fails.
 const WRITE: &str = "begin; create table filler as select repeat(md5(n::text), 100) from generate_series(1, 30000) n";
 
 /// Whether this process may mount a tmpfs.
@@ -25,8 +26,8 @@ pub fn can_mount() -> bool {
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])) && run(&mut Command::new("umount"))
 }
 
-/// Fills the disk, waits until Postgres has refused a write and then until `pause` ends, and frees the disk. Without
-/// space for its WAL, Postgres ends; then it is started again.
+/// Fills the disk, waits until Postgres has refused a write, waits until `pause` ends, and frees the disk. Postgres
+/// ends if it has no space for its WAL. In this case, the function starts Postgres again.
 pub async fn fill(server: &mut Server, database: &Database, pause: impl Future) {
     let client = database.client().await;
     server.fill_disk();

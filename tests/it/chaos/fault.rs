@@ -18,17 +18,18 @@ use crate::support::app::{PATIENCE, Panel};
 use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 
-/// The number of commits of the writers between two faults, and while a node is stopped.
+/// The number of the writers' commits between two faults, and while a fault stops a node or its connections.
 pub const COMMITS_BETWEEN: usize = 40;
 /// The number of orders that one large transaction inserts.
 const LARGE: usize = 2_000;
-/// The offsets of a clock that is moved, seconds.
+/// The offsets from the true time that the test gives to a node's clock, seconds.
 const OFFSETS_S: [i64; 5] = [-3600, -60, 0, 60, 3600];
-/// The longest time before `vestnik migrate` is killed, milliseconds.
+/// The test kills `vestnik migrate` at a random moment, at most this many milliseconds after the start of the
+/// migration.
 const LONGEST_MIGRATION_MS: u64 = 300;
 /// The longest time for which the disk stays full after a refused write, seconds.
 const LONGEST_FULL_DISK_S: u64 = 4;
-/// A trigger that `vestnik migrate` creates again, so that the migration has work to do.
+/// The test drops this trigger, so that `vestnik migrate` must create it again.
 const TRIGGER: &str = "vestnik_record_truncate";
 
 /// One kind of fault. The test chooses one of them at random.
@@ -56,19 +57,19 @@ pub enum Fault {
     Promote,
     /// Create a standby, let it miss some commits, end the primary for good, and promote the standby.
     PromoteWithLoss,
-    /// Keep a snapshot of the database, and put it back after some commits.
+    /// Save a copy of the database's files, and restore the copy after some commits.
     PutBackSnapshot,
     /// Drop all packets between a node and Postgres.
     CutFromPostgres,
-    /// Drop all packets between HAProxy and a node, until every client has all events from other nodes.
+    /// Drop all packets between HAProxy and a node, until every client has received all events through the other nodes.
     CutFromBalancer,
-    /// Let the Bot API refuse, hang, throttle, or save a message without a response.
+    /// Let the Bot API refuse requests, send no responses, throttle a chat, or save a message and reset the connection.
     TelegramAway,
-    /// Set the clock of a node forward, back, or right.
+    /// Set the clock of a node forward, back, or to the true time.
     MoveClock,
     /// Kill `vestnik migrate` at a random moment, and run it again.
     KillMigration,
-    /// Leave Postgres no space on its disk.
+    /// Fill the disk of Postgres.
     FullDisk,
 }
 
@@ -95,7 +96,7 @@ impl Fault {
     ];
 }
 
-/// Everything that can fail.
+/// The running cluster and its clients, in which the test causes faults.
 pub struct Chaos {
     pub server: Server,
     pub database: Database,
@@ -166,7 +167,8 @@ impl Chaos {
         }
     }
 
-    /// Drops packets for some commits, or until the node reports that it cannot read the journal.
+    /// Drops packets during some commits. In half of the cases, also waits until the node reports that it cannot read
+    /// the journal.
     async fn cut_from_postgres(&mut self, node: usize) {
         let is_noticed = self.random.bool();
         if is_noticed {
@@ -181,7 +183,8 @@ impl Chaos {
         self.nodes.mend(node, Side::Postgres);
     }
 
-    /// Kills a migration that has a trigger to create, and runs it again. Asserts that the trigger is there at the end.
+    /// Drops a trigger, kills the migration that creates it again, and starts the migration a second time. Asserts that
+    /// the trigger exists at the end.
     async fn kill_migration(&mut self) {
         let client = self.database.client().await;
         let drop = format!("drop trigger if exists {TRIGGER} on orders");
@@ -265,7 +268,8 @@ impl Chaos {
     async fn promote_with_loss(&mut self) {
         let standby = format!("{}/postgres", self.server.standby());
         let standby = Database::at(standby.into()).client().await;
-        // Every client has the commits up to here: later, such a commit may only be in a list that a client loads.
+        // Wait until every client has received the commits so far. After the loss, clients load their lists again, and
+        // get no more events of earlier commits.
         self.trial.until_caught_up().await;
         let cut_off = "alter system set primary_conninfo = ''";
         standby.batch_execute(cut_off).await.unwrap();

@@ -1,5 +1,6 @@
-//! Random faults, one after the other, in a cluster of three nodes behind HAProxy, with writers, clients and a Bot API.
-//! The oracle checks that no event is lost. `scripts/chaos` runs this test for minutes; the test suite runs a few faults.
+//! Causes random faults, one after the other, in a cluster of three nodes behind HAProxy. Writers, clients and a fake
+//! Bot API run at the same time. The oracle checks that no event is lost. `scripts/chaos` runs this test for minutes;
+//! the test suite causes only a few faults.
 
 mod disk;
 mod fault;
@@ -20,7 +21,7 @@ use told::Told;
 
 /// The number of faults when the test suite runs this test.
 const STEPS: usize = 8;
-/// A client reconnects after three intervals without a message: docs/protocol.md.
+/// A client that receives no message during three heartbeat intervals reconnects, see docs/protocol.md.
 const SILENCE: Duration = Duration::from_secs(3 * PING_INTERVAL_S);
 
 /// How long the test runs, if `scripts/chaos` has set `VESTNIK_CHAOS_MINUTES`.

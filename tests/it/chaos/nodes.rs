@@ -1,5 +1,5 @@
-//! Three nodes behind HAProxy, as in `examples/cluster`. Each node has a network and a clock of its own: proxies stand
-//! between the node and HAProxy, and between the node and Postgres, and libfaketime moves the node's clock.
+//! Three nodes behind HAProxy, as in `examples/cluster`. Each node has its own proxies and its own clock. The proxies
+//! drop packets between the node and HAProxy, or between the node and Postgres. libfaketime moves the node's clock.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const FAKETIME: [&str; 2] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 ];
 
-/// A side of a node from which packets are dropped.
+/// The connections of a node on which the test can drop packets: to Postgres, or to HAProxy.
 #[derive(Debug, Clone, Copy)]
 pub enum Side {
     Postgres,
@@ -43,7 +43,7 @@ struct Surroundings {
 pub struct Nodes {
     pub cluster: Cluster,
     surroundings: Vec<Surroundings>,
-    /// The files with each node's environment. The directory is removed when this value is dropped.
+    /// The directory of the files with each node's environment. It is removed when this value is dropped.
     _directory: tempfile::TempDir,
 }
 
@@ -60,7 +60,7 @@ impl Nodes {
         let port = free_ports();
         let mut surroundings = Vec::new();
         for node in 1..=NODES as u16 {
-            // The proxies listen at the ports that HAProxy knows, and the node listens at ports of its own.
+            // The proxies listen at the ports that HAProxy knows. The node listens at two other ports.
             let (http, ops) = (port + node, port + NODES as u16 + node);
             let (http_port, ops_port) = (unused_port(), unused_port());
             let mut to_postgres = Vec::new();
@@ -84,7 +84,7 @@ impl Nodes {
                  export VESTNIK_TELEGRAM_DEADLINE_SECONDS=2 VESTNIK_TELEGRAM_LEASE_SECONDS=6\n"
             );
             if let Some(library) = faketime() {
-                // As where the clock of a machine is set, the monotonic clock goes on.
+                // The monotonic clock is not moved, as on a machine whose clock an operator sets.
                 let clock = clock.display();
                 writeln!(
                     environment,
@@ -119,7 +119,7 @@ impl Nodes {
         self.proxies(node, side).iter().for_each(Proxy::cut);
     }
 
-    /// Passes packets again, and closes the connections that lost packets.
+    /// Lets packets pass again, and closes the connections that have lost packets.
     pub fn mend(&self, node: usize, side: Side) {
         for proxy in self.proxies(node, side) {
             proxy.mend();
@@ -135,12 +135,12 @@ impl Nodes {
         }
     }
 
-    /// Moves a node's clock by so many seconds from the true time.
+    /// Sets a node's clock to the true time plus this number of seconds.
     pub fn set_clock(&self, node: usize, offset_s: i64) {
         std::fs::write(&self.surroundings[node].clock, format!("{offset_s:+}\n")).unwrap();
     }
 
-    /// Waits until a node's `/readyz` says that the node is ready, or that it is not.
+    /// Waits until a node's `/readyz` reports that the node is ready, or, if `is_ready` is false, that it is not ready.
     pub async fn until_ready(&self, node: usize, is_ready: bool) {
         let ops = local(self.surroundings[node].ops_port);
         let waited = timeout(PATIENCE, async {
@@ -153,7 +153,7 @@ impl Nodes {
     }
 }
 
-/// Whether `/readyz` at this address answers 200.
+/// Whether `/readyz` at this address responds with the status 200.
 async fn answers_ok(ops: std::net::SocketAddr) -> bool {
     if tokio::net::TcpStream::connect(ops).await.is_err() {
         return false;
@@ -166,7 +166,8 @@ fn local(port: u16) -> std::net::SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// A port that nothing listens at, outside the range of [`free_ports`] and of the ports that the kernel gives away.
+/// A port on which nothing listens. It is outside the range of [`free_ports`], and outside the range from which the
+/// kernel assigns ports.
 fn unused_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..20_000);

@@ -1,4 +1,4 @@
-//! Orders of two stores whose chats get every order from the bot, and the check of these chats.
+//! Two stores whose chats get a message about each order. The test checks that these messages arrive.
 
 use tokio::time::timeout;
 
@@ -12,9 +12,9 @@ use crate::support::telegram::{Fault, On, Taken, Telegram, Times};
 const CHATS: [(i64, i64); 2] = [(4, 904), (5, 905)];
 /// The number of orders that each store gets during a failure of Telegram.
 const ORDERS_IN_FAILURE: usize = 2;
-/// The number of orders that each store gets after the last fault. Each must come exactly once.
+/// The number of orders that each store gets after the last fault. The chat must get exactly one message about each.
 const ORDERS_AT_END: usize = 2;
-/// Nobody answers these orders, and a reminder would be one more message about the same order.
+/// Gives the stores a day to answer an order. Nobody answers, and a reminder would be a second message about the order.
 const NO_REMINDERS: &str = "update vestnik.vst_store set answer_seconds = 86400";
 
 /// A committed order that is still unanswered.
@@ -27,7 +27,7 @@ struct Order {
     is_last: bool,
 }
 
-/// The Bot API, and the orders whose messages it must get.
+/// The fake Bot API, and the orders about which it must get messages.
 pub struct Told {
     pub telegram: Telegram,
     orders: Vec<Order>,
@@ -54,7 +54,8 @@ impl Told {
         for (store, chat) in CHATS.into_iter().cycle().take(count * CHATS.len()) {
             self.written += 1;
             let tag = format!("told-{store}-{}", self.written);
-            // An order of unknown outcome may come, but is not owed.
+            // Without an id, the outcome of the commit is unknown. The bot may send a message about this order, but
+            // need not.
             if let Some(id) = trial.order(store, &tag).await {
                 let is_last = false;
                 self.orders.push(Order {
@@ -120,7 +121,8 @@ impl Told {
                 }
             }
         }
-        // A send whose result a node could not save is repeated. A fault can interrupt one send to each chat.
+        // If a node could not save the result of a send, the send is repeated. One fault can interrupt one send to each
+        // chat.
         let most = faults * CHATS.len();
         assert!(repeats <= most, "{repeats} repeated messages in {faults} faults");
         format!(
@@ -139,8 +141,8 @@ impl Told {
     }
 }
 
-/// Whether a message, or a line of a list of orders, announces the order. After a loss of commits, another order may
-/// have the same id, so a message counts by its tag. A list has ids only.
+/// Whether a text announces the order. A message about one order contains the order's tag. A list contains only ids.
+/// After a loss of commits, another order may have the same id, so a message with only the id does not count.
 fn announces(text: &str, order: &Order) -> bool {
     let has = |words: &str| {
         text.match_indices(words)

@@ -269,7 +269,7 @@ async fn an_answer_is_saved_while_other_expressions_of_its_order_fail() {
     assert!(!row.get::<_, bool>(0), "the shop's own row has the answer");
 }
 
-/// The mapping of pretix, with `statements` in its section `[answer]`.
+/// The mapping of the ticket shop pretix, with `statements` in its section `[answer]`.
 fn answering(statements: &str) -> String {
     let mapping = mapping("pretix");
     let before = mapping.split("[answer]").next().unwrap();

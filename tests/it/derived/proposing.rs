@@ -1,4 +1,4 @@
-//! What `attach` proposes for tables that it does not know, and what it asks.
+//! The mapping that `attach` proposes for tables that it does not know, and the questions that `attach` asks.
 
 use super::attaching::vestnik;
 use crate::support::db::Database;

@@ -1,5 +1,5 @@
-//! Random sequences of writes to a derived source. At the end, a replay of the events must give the orders that the
-//! mapping describes. No event is lost or repeated, and the events of an order are in order.
+//! Random sequences of writes to a derived source. At the end, the orders from a replay of the events must equal the
+//! orders that the mapping computes. No event is lost or repeated, and the events of an order are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,8 +34,8 @@ column = "order_id"
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 120;
 const PROJECTED_EACH: usize = 4;
-/// The projector is the part of a node that computes orders from the shop's tables. Only the node with the lease runs
-/// it. Before each of these transactions, the test gives the lease to a node that does not exist.
+/// Before the transactions with these numbers, the test gives the projector's lease to a node that does not exist. The
+/// projector computes orders from the shop's tables, and only the node with the lease runs it.
 const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";

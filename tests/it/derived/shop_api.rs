@@ -153,8 +153,8 @@ async fn a_request_to_a_shop_that_is_down_is_repeated_and_then_the_person_gets_a
         "pending",
         "the order still waits for an answer"
     );
-    // The shop may have executed an earlier request, so each repeated request has the same id. A request for another
-    // answer has another id.
+    // The shop may have executed an earlier request, so each repeated request has the same id. A request for a
+    // different answer has a different id.
     assert_eq!(press(&shop).await.status, 200);
     assert_eq!(shop.event("1").await["data"]["status"], "preparing");
     let ids: std::collections::HashSet<String> = hook.posts().into_iter().map(|post| post.id).collect();

@@ -1,4 +1,4 @@
-//! `vestnik source check`: which mistakes in a mapping it finds, and how it says what to write.
+//! `vestnik source check`: the mistakes that it finds in a mapping, and the corrections that it suggests.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Computes the expected results of a test: the orders that a panel must show, from the SQL query `truth.sql` of each
-//! shop system, and the events that the engine must publish when these orders change.
+//! Computes the expected results of a test. The SQL query `truth.sql` of each shop system gives the orders that a panel
+//! must show. The difference between two such results gives the events that the engine must publish.
 
 use std::collections::{BTreeMap, BTreeSet};
 

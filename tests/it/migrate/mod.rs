@@ -205,7 +205,7 @@ async fn a_dump_restores_and_goes_on() {
     );
 }
 
-/// Replaces the oids of tables in the trigger functions by `N`, because a table has another oid in each database.
+/// Replaces the oids of tables in the trigger functions by `N`, because a table has a different oid in each database.
 fn without_numbers(schema: &str) -> String {
     const BEFORE: &str = "(tg_relid operator(pg_catalog.=) '";
     let mut parts = schema.split(BEFORE);

@@ -1,5 +1,5 @@
-//! V23 gives the statuses of an old shop their unified names, completely or not at all. The undo of V23 restores the
-//! old statuses.
+//! The migration V23 gives the statuses of an old shop their unified names, completely or not at all. The undo of V23
+//! restores the old statuses.
 
 use std::path::{Path, PathBuf};
 

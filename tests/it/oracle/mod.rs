@@ -4,11 +4,11 @@
 //!
 //! - Every acknowledged commit was delivered, as one event for each changed order. A transaction that was rolled back
 //!   has no event.
-//! - Where the database lost commits, exactly the clients that saw a lost change were told to load their lists again, or
-//!   also clients that did not see one. Commits that the database still has are delivered, or are in those lists.
+//! - If the database lost commits, each client that saw a lost change was told to load its lists again. Other clients
+//!   may have been told as well. Each commit that the database still has was delivered, or is in those lists.
 //! - The events of a row are in order. Each event's previous status is the status of the event before it.
 //! - No panel received an event of another store.
-//! - An event was repeated only where a fault permits this, and the repeated event had the same id.
+//! - An event was repeated only if a fault permits this, and the repeated event had the same id.
 
 mod receiver;
 pub mod tables;
@@ -34,9 +34,9 @@ use writer::{MEAL, Row, Writer, write_meals};
 /// The stores whose orders the writers write.
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
-/// A client may be told of a loss of commits this long before the test has asked the database what it lost.
+/// Nodes may notice a loss of commits, and tell their clients, this long before the test records the loss.
 const LOSS_NOTICED: Duration = Duration::from_secs(2);
-/// The most resyncs of a client after one loss: one by each of three nodes.
+/// After one loss, a client may be told at most this often to load its lists again: once by each of the three nodes.
 const MOST_RESYNCS: usize = 3;
 
 /// The seed of this run, from VESTNIK_TEST_SEED or random. The function prints the seed, so that a failed run can be
@@ -58,18 +58,19 @@ struct Book {
     /// Changes whose outcome is unknown, because the connection broke during the commit. The key is the tag, and the
     /// value is the store.
     unknown: HashMap<String, i64>,
-    /// Changes that the database lost in a promotion or with a snapshot. The key is the tag, and the value is the store.
+    /// Changes that the database lost in a promotion, or when a copy of its files was restored. The key is the tag, and
+    /// the value is the store.
     lost: HashMap<String, i64>,
-    /// The times at which the database had lost commits.
+    /// The times at which the test recorded a loss of commits.
     losses: Vec<Instant>,
     /// The tags of changes that were rolled back.
     never: HashSet<String>,
     /// Changes that the same transaction later replaced or undid. The key is the tag, and the value is the store.
     passing: HashMap<String, i64>,
     /// Whether some transaction was larger than one read of the feed. The feed may publish each change of such a
-    /// transaction as an event of its own.
+    /// transaction as a separate event.
     has_large: bool,
-    /// The ids of orders that were inserted with an ended status. Such an insertion creates no event.
+    /// The `order_id` of each order that was inserted with a final status. Such an insertion creates no event.
     silent: HashSet<String>,
     /// The committed orders, which every writer may change.
     orders: Vec<Row>,
@@ -88,7 +89,7 @@ impl Book {
         self.acknowledged.extend(commits);
     }
 
-    /// The store of a change that may have an event.
+    /// The store of a change that may have caused an event. `None` if the change cannot have an event.
     fn store_of(&self, tag: &str) -> Option<i64> {
         let passing = self.passing.get(tag).filter(|_| self.has_large);
         let acknowledged = self.acknowledged.get(tag).map(|commit| commit.store);
@@ -108,7 +109,8 @@ pub enum Repeats {
 /// The parts of a trial that a test may choose.
 #[derive(Clone, Copy)]
 pub struct Setup {
-    /// Whether writers also write tickets and meals ([`tables::attach`]), and a client has one stream for all stores.
+    /// Whether there are also writers of tickets and meals ([`tables::attach`]), and a client with one stream for all
+    /// stores.
     pub is_whole: bool,
     /// A client that receives nothing for this time reconnects.
     pub silence: Duration,
@@ -259,8 +261,8 @@ impl Trial {
         self.book.lock().unwrap().acknowledged.contains_key(tag)
     }
 
-    /// Asks the database which changes it still has, after a promotion or a snapshot that may have lost commits. The
-    /// lost changes are owed to nobody. All connections to the database of before must be closed.
+    /// After a promotion or a restored copy, asks the database which changes it still has, and records the others as
+    /// lost. No client needs events of lost changes. Connections to the earlier database must be closed.
     pub async fn forget_lost(&self) {
         let mut tags: HashSet<String> = {
             let book = self.book.lock().unwrap();
@@ -332,7 +334,7 @@ impl Trial {
     }
 }
 
-/// The id of the event of each change, and the other way round.
+/// The event id of each change by the change's tag, and the tag of each change by its event id.
 #[derive(Default)]
 struct Ids {
     by_tag: HashMap<String, String>,
@@ -346,7 +348,7 @@ fn check(book: &Book, received: &Received, store: Option<i64>, repeats: Repeats,
     let (mut seen, mut since_resync) = (HashSet::new(), HashMap::new());
     for (number, event) in received.events.iter().enumerate() {
         if received.resyncs.iter().any(|resync| resync.events_before == number) {
-            // The client loads its lists again, and forgets what it knows.
+            // The client loads its lists again, so the events before this one no longer count.
             last_of_order.clear();
             seen.clear();
             since_resync.clear();
@@ -363,8 +365,9 @@ fn check(book: &Book, received: &Received, store: Option<i64>, repeats: Repeats,
             let is_undone = received.resyncs.iter().any(|resync| resync.events_before > number);
             assert!(is_undone, "lost, and the client was not told: {event}");
         } else {
-            // The projector appends the event of a meal after the meal's commit. A loss can take the event and leave the
-            // meal; then the projector appends another event, and a client that saw the first one was told.
+            // The projector appends the event of a meal after the meal's commit. So a loss of commits can remove the
+            // event and keep the meal. Then the projector appends a second event, and each client that received the
+            // first event was told of the loss.
             let is_again = tag.starts_with(MEAL) && !book.losses.is_empty();
             let by_tag = if is_again { &mut since_resync } else { &mut ids.by_tag };
             let first = by_tag.entry(tag.clone()).or_insert(id.clone());
@@ -391,8 +394,8 @@ fn check(book: &Book, received: &Received, store: Option<i64>, repeats: Repeats,
     }
 }
 
-/// Checks that a client was told to load its lists again only after a loss of commits, and at most once by each node. A
-/// node that finds the loss later than another node can make the cursors invalid again.
+/// Checks that a client was told to load its lists again only after a loss of commits, and at most once by each node.
+/// If a node notices the loss later than the other nodes, it may refuse a cursor that the client got after the loss.
 fn check_resyncs(resyncs: &[Resync], losses: &[Instant]) {
     for (number, loss) in losses.iter().enumerate() {
         let next = losses.get(number + 1);
@@ -415,8 +418,8 @@ fn check_resyncs(resyncs: &[Resync], losses: &[Instant]) {
     assert!(!resyncs.iter().any(is_early), "no commit was lost: {resyncs:#?}");
 }
 
-/// Waits until a client has received each acknowledged change of its stores. What was committed before the client was
-/// told to load its lists again is in those lists.
+/// Waits until a client has received an event for each acknowledged change of its stores. When the client was told to
+/// load its lists again, those lists had the earlier commits, so only later commits need an event.
 async fn until_received(acknowledged: &HashMap<String, Commit>, client: &Receiver) {
     let missing = || {
         let received = client.received.lock().unwrap();

@@ -24,7 +24,7 @@ pub struct Received {
     pub resyncs: Vec<Resync>,
 }
 
-/// The server has told the client to load its lists again.
+/// A message `resync_required`, with which the server tells the client to load its lists again.
 #[derive(Debug)]
 pub struct Resync {
     /// The number of events that the client had received before.
@@ -41,7 +41,7 @@ pub struct Receiver {
     pub receiving: JoinHandle<()>,
 }
 
-/// The addresses and settings with which a client connects, again and again.
+/// The engines to which a client connects, and the settings of its connections.
 #[derive(Clone)]
 pub struct Address {
     pub engines: Vec<SocketAddr>,

@@ -1,5 +1,6 @@
-//! The tables that the writers write. Each table is a source with its own mapping: the orders of the reference shop,
-//! tickets of another shop, whose words and columns are others, and meals, which are a derived source of two tables.
+//! The tables that the writers write. Each table is a source with its own mapping. The orders are the table of the
+//! reference shop. The tickets have other column names and other words for statuses. The meals are a derived source of
+//! two tables.
 
 use crate::support::db::Database;
 
@@ -12,7 +13,7 @@ const TABLES: &str = "create sequence ticket_number; \
      create index on dishes (meal)";
 
 /// Saves the tag of each written row in the table `written`, in the same transaction. After a loss of commits, this
-/// table shows which tags the surviving database has, whatever Vestnik's own tables say.
+/// table shows which changes the database still has. The test need not trust Vestnik's own tables for this.
 const WRITTEN: &str = "create table written (tag text); \
      create function save_tag() returns trigger language plpgsql as $$ begin \
          insert into written select to_jsonb(new) ->> tg_argv[case tg_op when 'INSERT' then 0 else 1 end]; \
@@ -59,7 +60,7 @@ table = "dishes"
 column = "meal"
 "#;
 
-/// SQL that inserts a meal with one dish, and returns the meal's store and guest.
+/// SQL that inserts a meal of the store `$1` with the tag `$2` and one dish, and returns the meal's key.
 pub const INSERT_MEAL: &str = "with meal as (insert into meals (branch, guest) values ($1, $2) returning ref), \
      dish as (insert into dishes select ref, 'soup' from meal) select ref from meal";
 
@@ -79,8 +80,8 @@ impl Table {
         }
     }
 
-    /// SQL that sets the status `$2` and the tag `$3` of the row with the number `$1`, and returns the row's status
-    /// before, and its store. If the row has this status already, the statement changes nothing and creates no event.
+    /// SQL that sets the status `$2` and the tag `$3` of the row with the number `$1`. Returns the row's earlier status
+    /// and its store. If the row has the status `$2` already, the statement changes nothing and creates no event.
     pub fn update(self) -> &'static str {
         match self {
             Self::Orders => {
@@ -104,7 +105,7 @@ impl Table {
         }
     }
 
-    /// The `order_id` of events of the row with this number.
+    /// The `order_id` that the events of this row have.
     pub fn key(self, number: i64) -> String {
         match self {
             Self::Orders => number.to_string(),

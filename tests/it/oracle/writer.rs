@@ -15,7 +15,7 @@ use crate::support::look_again;
 pub const STATUSES: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
 /// The statuses of ended orders. An order that is inserted with one of these statuses creates no event.
 const OVER: [&str; 3] = ["completed", "rejected", "cancelled"];
-/// All writers change the newest orders. This is the number of these orders.
+/// Writers change only this number of the newest orders, so that several writers change the same order.
 const CONTENDED_ORDERS: usize = 10;
 /// The longest wait of a writer for a row that another writer has locked. After this time, the writer rolls back.
 const LOCK_TIMEOUT: &str = "set lock_timeout = '200ms'";
@@ -68,8 +68,8 @@ struct Change {
 }
 
 impl Change {
-    /// Whether the change creates an event: an existing order has another status at the end, or a new order is not an
-    /// ended order.
+    /// Whether the change creates an event: an existing order has a different status at the end, or a new order has not
+    /// ended.
     fn is_event(&self) -> bool {
         match &self.before {
             Some(before) => *before != self.after,
@@ -257,7 +257,8 @@ pub async fn write_meals(
 ) {
     let mut client = connect(&url).await;
     for number in 0_u64.. {
-        // Meals wait for commits of the other writers, so that the journal has more events of other sources.
+        // Write each meal only after some commits of the other writers, so that most events are about orders and
+        // tickets.
         let goal = commits.load(Ordering::Relaxed) + random.usize(1..=HELD_FOR_COMMITS);
         while commits.load(Ordering::Relaxed) < goal && !stop.load(Ordering::Relaxed) {
             look_again().await;

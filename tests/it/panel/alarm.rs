@@ -1,5 +1,5 @@
-//! Tests of the alarm for an order that waits. Its card and the strip above the board show the alarm, and the strip
-//! covers nothing.
+//! Tests of the alarm for an order that waits. The order's card and the strip above the board show the alarm. The strip
+//! must not cover other elements.
 
 use serde_json::json;
 

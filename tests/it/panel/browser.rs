@@ -171,7 +171,7 @@ impl Browser {
         self.logged(kind).await.unwrap().as_array().unwrap().clone()
     }
 
-    /// The entries of a log. An error in WebKit, which has no logs.
+    /// The entries of a log. Returns an error in WebKit, which has no logs.
     async fn logged(&self, kind: &str) -> Result<Value, CmdError> {
         let body = json!({"type": kind});
         self.page.issue_cmd(Raw { path: "se/log", body }).await

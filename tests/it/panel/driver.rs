@@ -34,8 +34,8 @@ impl WebDriverCompatibleCommand for Raw {
     }
 }
 
-/// The most attempts to start a driver. A driver chooses a port that is free for IPv4 or for IPv6. It exits if the
-/// port is taken for the other of the two.
+/// The highest number of attempts to start a driver. A driver chooses a port that is free for IPv4 or for IPv6, and
+/// exits if the port is not free for both.
 const DRIVER_STARTS: usize = 5;
 
 /// Starts a driver, and returns it with its port.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// The most lines of a file. `vestnik.js` may be longer, because other sites copy it as one file.
+/// The highest allowed number of lines of a file. `vestnik.js` may be longer, because other sites copy it as one file.
 const LINES_OF_A_FILE: usize = 400;
 const MAY_BE_LONG: [&str; 2] = ["vestnik.js", "panel.css"];
-/// The most lines of the example. It is short, so that people can read it at a glance.
+/// The highest allowed number of lines of the example. It is low, so that people can read the example at a glance.
 const LINES_OF_THE_EXAMPLE: usize = 40;
 
 fn panel() -> PathBuf {

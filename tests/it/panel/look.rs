@@ -344,7 +344,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     browser.close().await;
 }
 
-/// The durations of this name that the page itself has measured, milliseconds, in ascending order.
+/// The durations that the page itself has measured under this name, milliseconds, in ascending order.
 async fn measures(browser: &Browser, name: &str) -> Vec<f64> {
     let script = format!(
         "return performance.getEntriesByType('measure').filter((entry) => entry.name.startsWith('vestnik:{name}')) \

@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The number of orders before each measurement. Before the first measurement, the page creates everything that it
-/// creates only once.
+/// The test measures memory after these numbers of orders. At the first measurement, the page has already created
+/// everything that it creates only once.
 const CYCLES: [usize; 2] = [150, 300];
 const AT_ONCE: usize = 10;
-/// The most growth between the two measurements. It is not zero, because the page keeps 50 closed orders and its
-/// performance measures.
+/// The highest allowed growth between the two measurements. It is not zero, because the page keeps 50 closed orders and
+/// its performance measures.
 const BYTES: f64 = 600_000.0;
 const NODES: f64 = 400.0;
 const LISTENERS: f64 = 40.0;

@@ -60,7 +60,7 @@ impl App {
         format!("http://{address}/#store=7&token={}", self.token)
     }
 
-    /// The only value of a query, as text.
+    /// The value of an SQL expression, as text. `None` if the value is null.
     async fn value(&self, sql: &str) -> Option<String> {
         let row = self
             .database
@@ -72,7 +72,7 @@ impl App {
         row.and_then(|row| row.get(0))
     }
 
-    /// Waits until a condition in the database holds.
+    /// Waits until an SQL condition is true.
     async fn until_so(&self, condition: &str) {
         let client = self.database.client().await;
         until_within(&client, browser::PATIENCE, &format!("select ({condition})")).await;
@@ -80,7 +80,7 @@ impl App {
 }
 
 impl Browser {
-    /// Opens the panel by a link, at the size of a tablet. Presses nothing.
+    /// Opens the panel by a link, in a window of a tablet's size. Does not press any button.
     async fn open_shift(&self, link: &str) {
         self.size(browser::SIZES[1].1, browser::SIZES[1].2).await;
         self.page.goto(link).await.unwrap();
@@ -123,7 +123,8 @@ impl Browser {
         self.until("listen() === 0").await;
     }
 
-    /// Waits until no key rings, and the page has made no sound for longer than the pause between two rounds.
+    /// Waits until no order rings, and the page has made no sound for longer than the pause between two rounds of the
+    /// sound.
     async fn until_silent(&self) {
         self.until("listen() > 5 && vestnik.ringer.ringing.size === 0").await;
     }

@@ -1,5 +1,5 @@
-//! Tests of button presses. A button that has moved ignores a press. A person can undo a press. The page reports a
-//! failed press, and sends a queued one later.
+//! Tests of button presses. A button that has just moved ignores presses. A person can undo a press. The page reports a
+//! failed press. Without a connection, the page queues a press and sends it later.
 
 use serde_json::json;
 
@@ -84,7 +84,7 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
     browser.until_in("pending", 2).await;
     browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
-    // A finger moves to "Accept" when another panel accepts the order. Then "Ready" is at the same place.
+    // While a finger moves to "Accept", another panel accepts the order. Then "Ready" is where "Accept" was.
     browser
         .js("window.pressed = []; window.landed = 0;
              new MutationObserver(() => {
@@ -101,7 +101,7 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
             .await,
         json!([])
     );
-    // After a moment, a press counts again.
+    // After a moment, the button accepts presses again.
     browser.press("#order .yes").await;
     browser.until_in("ready", 1).await;
 

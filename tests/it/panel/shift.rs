@@ -1,5 +1,5 @@
-//! Tests of the shift, in which a page receives orders. A person must confirm the end of a shift. A shift continues
-//! after a restart of the tablet. If the key is revoked, the page shows a field for another key.
+//! Tests of the shift, during which a page receives orders. A person must confirm the end of a shift. A shift continues
+//! after a restart of the tablet. If the page's token is revoked, the page shows a field for a new token.
 
 use serde_json::json;
 use vestnik::token::{self, Which};
@@ -8,7 +8,7 @@ use crate::panel::browser::Browser;
 use crate::panel::{EAR, ORDER};
 use crate::support::app::App;
 
-/// Returns two booleans: whether the local storage has the key, and whether the session storage has it.
+/// Returns two booleans: whether the local storage contains the token, and whether the session storage contains it.
 const REMEMBERED: &str =
     "return [localStorage, sessionStorage].map((place) => (place.getItem('vestnik.shift') ?? '').includes('vst_'))";
 

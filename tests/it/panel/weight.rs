@@ -10,7 +10,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The most requests and bytes of the first load.
+/// The highest allowed numbers of requests and of bytes of the first load.
 const REQUESTS: usize = 12;
 const BYTES: usize = 80_000;
 
@@ -87,8 +87,8 @@ fn expect_light(seen: &Seen) {
     let mut lines = seen.requests.iter();
     let lists = lines.position(|(line, _)| line.contains("/bookings?"));
     let lists = lists.expect("the bookings are loaded");
-    // Find the first request that the first orders do not need: for other modules, for the orders of the day, or for
-    // the scope of the key.
+    // Find the first request that the page does not need for the first orders: a request for other modules, for the
+    // orders of the day, or for the scope of the token.
     let is_later = |line: &str| {
         ["/later.js", "status=all", "/session/"]
             .iter()

@@ -1,5 +1,5 @@
-//! A receiver of a store's webhook: an HTTP server that returns the responses that the test has set, and records the
-//! requests.
+//! A receiver of a store's webhook: an HTTP server that records the requests, and gives the responses that the test has
+//! set.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -19,8 +19,8 @@ use super::telegram::{SECRET, TOKEN};
 
 /// The name of every customer in tests that start nodes. No log line may contain it.
 pub const CUSTOMER: &str = "Кузьма Скороходов";
-/// Strings that no log line may contain: parts of the bot's token, of partners' tokens, of customers' names, and of the
-/// names of people who write to the bot.
+/// Strings that no log line may contain. They are parts of tokens, of customers' names, and of the names of people who
+/// write to the bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
 /// A running `vestnik serve`. Dropping this value kills the process, and asserts that its log contains no secret.
@@ -31,8 +31,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on a database, with the Bot API at `api_url`. `settings` are environment variables whose names
-    /// lack the prefix `VESTNIK_`.
+    /// Starts a node on a database, with the Bot API at `api_url`. `settings` are environment variables; their names
+    /// are given without the prefix `VESTNIK_`.
     pub fn start(database_url: &str, api_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
         command

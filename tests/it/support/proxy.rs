@@ -29,8 +29,8 @@ pub struct Proxy {
     hold: Arc<Hold>,
 }
 
-/// Holds back one response of the server. On one connection, the client sends a message that contains the first text,
-/// and later a message that contains the second text; the response to the second message is held back.
+/// One response of the server that the proxy holds back. On one connection, the client sends a message with the first
+/// text, and later a message with the second text. The proxy holds back the response to the later message.
 struct Hold {
     words: Mutex<Option<(&'static str, &'static str)>>,
     held: tokio::sync::Notify,

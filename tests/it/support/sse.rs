@@ -13,7 +13,7 @@ use super::app::{App, PATIENCE};
 /// One open stream, and the text that was received from it.
 pub struct Sse {
     socket: TcpStream,
-    /// Bytes whose chunk of the transfer encoding is not complete.
+    /// Received bytes of an HTTP chunk (`Transfer-Encoding: chunked`) that is not complete yet.
     encoded: Vec<u8>,
     /// Bytes of the body that [`Sse::message`] has not returned.
     body: Vec<u8>,

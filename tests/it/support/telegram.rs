@@ -42,7 +42,7 @@ pub struct Chat {
     pub kind: Kind,
     pub title: String,
     pub administrators: Vec<i64>,
-    /// The number of the supergroup that has replaced this group.
+    /// The chat id of the supergroup that has replaced this group.
     pub moved_to: Option<i64>,
     /// Whether the bot was blocked or removed.
     pub bot_is_out: bool,
@@ -90,7 +90,7 @@ impl Chat {
 pub struct Call {
     /// The name of the method as Telegram writes it: `sendMessage`.
     pub method: String,
-    /// The chat's number, or 0 if the request names no chat.
+    /// The chat id, or 0 if the request names no chat.
     pub chat: i64,
     /// The text that people see in the chat, with entities such as `&lt;` decoded.
     pub text: String,
@@ -109,7 +109,7 @@ pub struct Call {
     pub said: String,
     pub body: Value,
     /// The label of the address that got the request: `front`, or the name that [`Telegram::door`] was called with.
-    /// Tests give each node another address, and so learn which node has sent the request.
+    /// Tests give each node a different address, and so learn which node has sent the request.
     pub door: &'static str,
 }
 
@@ -267,13 +267,13 @@ impl Telegram {
         self.change(|state| state.chats.insert(id, chat));
     }
 
-    /// Adds a private chat. The person in this chat has the same number as the chat.
+    /// Adds a private chat. The user id of its person equals the chat id.
     pub fn add_private(&self, id: i64, name: &str) {
         assert!(id > 0);
         self.add(id, Kind::Private, name, &[]);
     }
 
-    /// Adds a group, whose number must be negative. Every person who is not in `administrators` is an ordinary member.
+    /// Adds a group, whose id must be negative. Every person who is not in `administrators` is an ordinary member.
     pub fn add_group(&self, id: i64, title: &str, administrators: &[i64]) {
         assert!(id < 0);
         self.add(id, Kind::Group, title, administrators);
@@ -296,8 +296,8 @@ impl Telegram {
             .get(0)
     }
 
-    /// Turns a group into a supergroup. After this call, a request with the old number gets Telegram's error with the
-    /// new number.
+    /// Turns a group into a supergroup with the chat id `new`. After this call, a request with the chat id `old` gets
+    /// Telegram's error, which contains `new`.
     pub fn migrate(&self, old: i64, new: i64) {
         self.change(|state| {
             let mut chat = state.chats[&old].clone();
@@ -307,7 +307,7 @@ impl Telegram {
         });
     }
 
-    /// Adds a forum with these topics and the general topic. `id` must be the number of a supergroup.
+    /// Adds a forum with these topics and the general topic. `id` must be the id of a supergroup: below -10^12.
     pub fn add_forum(&self, id: i64, title: &str, administrators: &[i64], topics: &[i32]) {
         self.add(id, Kind::Group, title, administrators);
         self.change(|state| {
