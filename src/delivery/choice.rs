@@ -151,8 +151,8 @@ async fn choose(
 }
 
 /// Returns a digest (one message for many events) for deliveries in `chosen`, which has the most urgent delivery first.
-/// Deliveries that do not fit are sent in later digests. The digest replaces open notes (short, urgent messages) about
-/// its orders. `None`: no event can be translated.
+/// Deliveries that do not fit are sent in later digests. The digest replaces the waiting notes (short, urgent messages)
+/// about its orders. `None`: none of the events gives a message.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,

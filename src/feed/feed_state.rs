@@ -87,8 +87,8 @@ impl FeedState {
         was_within
     }
 
-    /// Advances the cursor `reached`, so that it covers all events that were read, except unpublished events of large
-    /// transactions. Returns the previous cursor.
+    /// Advances the cursor `reached` to the end of the events that were read. The cursor leaves out large transactions
+    /// whose events are not all delivered yet. Returns the previous cursor.
     pub fn advance(&mut self) -> Cursor {
         let reached = match &self.large_transactions {
             None => Cursor::At(self.read.clone()),

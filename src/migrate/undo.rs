@@ -77,10 +77,9 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Removes V23's constraints and defaults, and the record that V23 was applied, but does not change any row of the
-/// shop. After that the database counts as older than V23, so `vestnik migrate` applies V23 again even after an
-/// interrupted undo. The existence of the table `vestnik.vst_before_v23` marks this state, so the table is created even
-/// if it stays empty.
+/// Drops the constraints and defaults of the migration V23, so that the shop's tables accept the statuses from before
+/// V23 again. Also deletes the record that V23 was applied, so that `vestnik migrate` applies V23 again. Changes no row of
+/// the shop. Creates the table `vestnik.vst_before_v23` if it does not exist: it marks that an undo was started.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     // If V23 was interrupted, it has added no constraint. In this case, a constraint with this name belongs to the
     // shop.

@@ -24,7 +24,7 @@ const NAMELESS: &str = "?";
 const ITEM_OPTIONS: usize = 50;
 /// Maximum length of a name, option or note, in characters.
 const TEXT_CHARACTERS: usize = 1000;
-/// Maximum depth of nested JSON in which Vestnik searches for a name.
+/// Maximum depth of nested JSON in which Vestnik searches for the name of a dish or product.
 const LEVELS: usize = 3;
 /// Maximum depth of nested JSON in which Vestnik searches for options. The limit is higher than for names, because a
 /// group of options may contain lists of choices.

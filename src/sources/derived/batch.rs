@@ -87,7 +87,7 @@ struct Taken {
     /// The keys of the orders that were held back until now. An order is held back until the shop writes its items, or
     /// because its store could not be computed.
     due: BTreeSet<String>,
-    /// The rows of the shop's table of orders that were written or deleted, according to the queue.
+    /// The orders whose rows in the shop's table were written or deleted. The trigger recorded these changes.
     rows: WrittenRows,
     /// Values from written rows of watched tables, which are other tables whose rows affect orders. The mapping's
     /// `keys` queries turn these values into keys of orders.

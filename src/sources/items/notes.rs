@@ -30,8 +30,8 @@ pub(super) fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// Notes from members with unknown names, because such a member may hold a customer's wish. Plain numbers are left out,
-/// because they are usually prices or ids.
+/// Notes from the JSON members that neither the mapping nor Vestnik knows by name, because such a member may hold a
+/// customer's wish. Plain numbers are left out, because they are usually prices or ids.
 pub(super) fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     let is_mapped = |name: &str| mapped.named_columns().any(|(_, column)| column.name == name);
     let is_known = |name: &str| is_mapped(name) || names::is_usual(name);

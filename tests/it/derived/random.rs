@@ -1,5 +1,6 @@
-//! Random sequences of writes to a derived source. At the end, the orders from a replay of the events must equal the
-//! orders that the mapping computes. No event is lost or repeated, and the events of an order are in order.
+//! Random sequences of writes to the tables of a shop whose mapping has SQL expressions (a derived source). At the end, a
+//! client that applied each event has the same orders as the mapping's expressions give. No event is lost or repeated,
+//! and each order's events have the sequence of the writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
