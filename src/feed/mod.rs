@@ -16,8 +16,8 @@ mod precise_sleep;
 #[cfg(test)]
 mod simulation;
 pub mod suppression_locks;
+mod suppression_state;
 mod wakeup;
-mod wakeup_state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

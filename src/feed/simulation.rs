@@ -1,4 +1,4 @@
-//! Simulates the [`WakeupState`]s of three nodes with random locks, transactions, notifications and broken sessions.
+//! Simulates the [`SuppressionState`]s of three nodes with random locks, transactions, notifications and broken sessions.
 //! Invariant: an idle node that has handled all its messages has read all committed events.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use tokio::time::{Duration, Instant};
 
 use super::in_flight::Load;
-use super::wakeup_state::{Action, Input, WakeupState};
+use super::suppression_state::{Action, Input, SuppressionState};
 use crate::domain::event::Xid;
 use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
@@ -48,7 +48,7 @@ impl Suppressor {
 }
 
 struct Node {
-    state: WakeupState,
+    state: SuppressionState,
     listens: bool,
     holds_idle_lock: bool,
     lock_operation: Option<Action>,
@@ -79,7 +79,7 @@ impl World {
     fn new(seed: u64, wait_for: WaitFor) -> Self {
         let now = Instant::now();
         let node = |_| Node {
-            state: WakeupState::new(now),
+            state: SuppressionState::new(now),
             listens: false,
             holds_idle_lock: false,
             lock_operation: None,

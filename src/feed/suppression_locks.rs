@@ -1,4 +1,4 @@
-//! The two advisory locks of NOTIFY suppression, and the messages between nodes about them. `feed/wakeup_state.rs`
+//! The two advisory locks of NOTIFY suppression, and the messages between nodes about them. `feed/suppression_state.rs`
 //! decides when a node requests or releases a lock; this module executes the statements. docs/notify-suppression.md
 //! describes the protocol, and why no event is lost.
 //!

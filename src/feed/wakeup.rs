@@ -1,4 +1,4 @@
-//! Waits between two reads of the feed, and meanwhile executes the actions of [`WakeupState`]. Lock requests and reads
+//! Waits between two reads of the feed, and meanwhile executes the actions of [`SuppressionState`]. Lock requests and reads
 //! use different sessions, so that no wait for a lock delays a read.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::in_flight::InFlightEstimator;
 use super::precise_sleep::PreciseSleep;
-use super::wakeup_state::{Action, Input, WakeupState};
+use super::suppression_state::{Action, Input, SuppressionState};
 use crate::domain::cursor::Snapshot;
 use crate::domain::event::JournalEvent;
 use crate::feed::listener::{ListenState, ListenerSignals};
@@ -47,7 +47,7 @@ pub struct WakeupDriver {
     url: SecretString,
     /// Interval at which an idle node reads even without a notification.
     safety: Duration,
-    state: WakeupState,
+    state: SuppressionState,
     in_flight: InFlightEstimator,
     listen_session: Option<Arc<ListenSession>>,
     suppressor: Option<Arc<SuppressorSession>>,
@@ -74,7 +74,7 @@ impl WakeupDriver {
             listen_state,
             url,
             safety,
-            state: WakeupState::new(now),
+            state: SuppressionState::new(now),
             in_flight: InFlightEstimator::new(now),
             listen_session: None,
             suppressor: None,

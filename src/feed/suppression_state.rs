@@ -122,7 +122,7 @@ pub enum Action {
 
 /// The state machine of one node in NOTIFY suppression.
 #[derive(Debug)]
-pub struct WakeupState {
+pub struct SuppressionState {
     state: State,
     /// When the node began to poll. The pauses between its reads grow from this time on.
     since: Instant,
@@ -147,7 +147,7 @@ pub struct WakeupState {
     found_events_at: Instant,
 }
 
-impl WakeupState {
+impl SuppressionState {
     /// Creates the state of a node that has just started, and does not listen yet.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -405,7 +405,7 @@ mod tests {
     const SAFETY: Duration = Duration::from_secs(1);
     const BUSY: Load = Load::Busy(Duration::from_millis(4));
 
-    fn read(node: &mut WakeupState, oldest: u64, load: Load, now: Instant) -> Vec<Action> {
+    fn read(node: &mut SuppressionState, oldest: u64, load: Load, now: Instant) -> Vec<Action> {
         let oldest = Some(Xid(oldest));
         node.apply(
             Input::Read {
@@ -418,8 +418,8 @@ mod tests {
     }
 
     /// A node that is idle at `now`.
-    fn idle_node(now: Instant) -> WakeupState {
-        let mut node = WakeupState::new(now);
+    fn idle_node(now: Instant) -> SuppressionState {
+        let mut node = SuppressionState::new(now);
         assert_eq!(
             node.due_action(now),
             None,
@@ -440,7 +440,7 @@ mod tests {
     }
 
     /// A node that suppresses NOTIFY at `now`.
-    fn suppressing_node(now: Instant) -> WakeupState {
+    fn suppressing_node(now: Instant) -> SuppressionState {
         let mut node = idle_node(now);
         assert_eq!(read(&mut node, 9, BUSY, now), [Action::ReleaseIdleLock]);
         assert_eq!(
@@ -490,7 +490,7 @@ mod tests {
     #[test]
     fn a_polling_node_reads_often_at_first_and_backs_off_to_a_limit() {
         let now = Instant::now();
-        let mut node = WakeupState::new(now);
+        let mut node = SuppressionState::new(now);
         node.apply(Input::Listening, now);
         let pause = |after: u64| node.pause(SAFETY, now + Duration::from_millis(after)).unwrap();
         assert_eq!(pause(0), SUPPRESSING_PAUSE);
@@ -518,7 +518,7 @@ mod tests {
         );
         assert_eq!(node.due_action(now + POLLING_PAUSE), Some(Action::RequestIdleLock));
         let denied =
-            |node: &mut WakeupState| node.apply(Input::IdleLockRequested(IdleLock::Refused), now + POLLING_PAUSE);
+            |node: &mut SuppressionState| node.apply(Input::IdleLockRequested(IdleLock::Refused), now + POLLING_PAUSE);
         assert_eq!(denied(&mut node), [], "the node has sent `PollingPeer` already");
         node.apply(Input::Received(PeerMessage::ReleaseRequest), now + POLLING_PAUSE);
         assert_eq!(node.due_action(now + 2 * POLLING_PAUSE), Some(Action::RequestIdleLock));
@@ -532,7 +532,7 @@ mod tests {
     #[test]
     fn a_release_request_during_the_lock_request_is_executed_after_it() {
         let now = Instant::now();
-        let mut node = WakeupState::new(now);
+        let mut node = SuppressionState::new(now);
         node.apply(Input::Listening, now);
         node.due_action(now);
         assert_eq!(node.apply(Input::Received(PeerMessage::ReleaseRequest), now), []);
@@ -612,7 +612,7 @@ mod tests {
     fn a_suppressing_node_without_peers_seldom_sends_events_read() {
         let start = Instant::now();
         let mut node = suppressing_node(start);
-        let sends = |node: &mut WakeupState, after| !read(node, 9, Load::Between, start + after).is_empty();
+        let sends = |node: &mut SuppressionState, after| !read(node, 9, Load::Between, start + after).is_empty();
         assert!(
             sends(&mut node, Duration::ZERO) && sends(&mut node, Duration::ZERO),
             "there may be peers"
