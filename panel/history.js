@@ -133,7 +133,7 @@ function row(event) {
   const id = event.number === undefined ? "" : shortNumber(event);
   const words = t(`event.${event.type}`, { id, status: event.status ? t(`status.${kind}.${event.status}`) : "" });
   const proof = h("ul", { class: "proof" }, ...(event.channels ?? []).map((channel) => channelRow(channel, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.escalation));
-  const reached = (event.channels ?? []).some((channel) => channel.sent || channel.rendered || channel.sounded) || (event.chats ?? []).length;
+  const reached = (event.channels ?? []).some((channel) => channel.channel !== "webhook" && (channel.sent || channel.rendered || channel.sounded)) || (event.chats ?? []).length;
   if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: t("receipts.none") })));
   return h(
     "li",

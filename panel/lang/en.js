@@ -152,7 +152,7 @@ export default {
     sent: "sent", rendered: "shown", sounded: "rang", acknowledged: "seen", none: "Not delivered to anybody", escalation: "Reminders",
     steps: { one: "{n} step", other: "{n} steps" },
   },
-  channel: { websocket: "Instantly", sse: "Stream", polling: "Delayed", telegram: "Telegram", none: "Not delivered", panel: "Panel" },
+  channel: { websocket: "Instantly", sse: "Stream", polling: "Delayed", telegram: "Telegram", webhook: "Webhook", none: "Not delivered", panel: "Panel" },
   chat: { pending: "waiting", sending: "sending", retrying: "retrying", sent: "sent", failed: "not sent", dead: "not sent", skipped: "not needed", superseded: "not needed" },
   figures: {
     orders: "Orders", median: "Median response", slow: "90% within", escalated: "Reminded",

@@ -151,7 +151,7 @@ export default {
     sent: "отправлено", rendered: "показано", sounded: "прозвучало", acknowledged: "увидели", none: "Не дошло ни до кого", escalation: "Напоминания",
     steps: { one: "{n} шаг", few: "{n} шага", many: "{n} шагов", other: "{n} шагов" },
   },
-  channel: { websocket: "Мгновенно", sse: "Поток", polling: "С задержкой", telegram: "Telegram", none: "Не дошёл", panel: "Панель" },
+  channel: { websocket: "Мгновенно", sse: "Поток", polling: "С задержкой", telegram: "Telegram", webhook: "Вебхук", none: "Не дошёл", panel: "Панель" },
   chat: { pending: "ждёт отправки", sending: "отправляется", retrying: "повторяем", sent: "отправлено", failed: "не отправлено", dead: "не отправлено", skipped: "не понадобилось", superseded: "не понадобилось" },
   figures: {
     orders: "Заказов", median: "Обычное время ответа", slow: "90 % ответов быстрее", escalated: "С напоминаниями",

@@ -182,7 +182,8 @@ async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(
 /// chat.
 async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const RECEIPTS: &str = "with first as ( \
-             select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
+             select e.id, not exists ( \
+                 select from vestnik.vst_receipt r where r.event_id = e.id and r.channel <> 'webhook') as is_first \
              from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
          kept as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \

@@ -127,6 +127,7 @@ impl SharedParts {
             news,
             sources: Arc::clone(&sources),
             lookup: Arc::clone(&lookup),
+            recorder: recorder.clone(),
             database: name.clone(),
         };
         background.spawn(endpoints.run(self.stop.clone()));

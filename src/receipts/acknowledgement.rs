@@ -51,7 +51,8 @@ pub async fn save(
          select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \
              from seen where exists (select from saved) \
                and not exists (select from vestnik.vst_acknowledgement where event_id = $1)), \
-             exists (select from seen) and not exists (select from vestnik.vst_receipt where event_id = $1)";
+             exists (select from seen) and not exists ( \
+                 select from vestnik.vst_receipt where event_id = $1 and channel <> 'webhook')";
     let client = pool.get().await?;
     let statement = client.prepare_cached(SAVE).await?;
     let name = by.label.map_or_else(|| format!("token {}", by.token), str::to_owned);

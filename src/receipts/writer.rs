@@ -36,6 +36,8 @@ pub enum Channel {
     Sse,
     /// The client fetched the event by an HTTP request.
     Polling,
+    /// An endpoint of a webhook accepted the event. No person sees the event by this.
+    Webhook,
 }
 
 impl Channel {
@@ -45,6 +47,7 @@ impl Channel {
             Self::WebSocket => "websocket",
             Self::Sse => "sse",
             Self::Polling => "polling",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -172,8 +175,8 @@ async fn insert(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result
              select event_id, channel, recipient, token_id, sent, rendered, sounded from said order by 1, 2, 3, 4 \
              on conflict (event_id, channel, recipient, token_id) do update set sent_at = least(r.sent_at, excluded.sent_at), \
                  rendered_at = least(r.rendered_at, excluded.rendered_at), sounded_at = least(r.sounded_at, excluded.sounded_at)) \
-         select distinct on (s.event_id) s.event_id, s.channel from said s \
-         where not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id) \
+         select distinct on (s.event_id) s.event_id, s.channel from said s where s.channel <> 'webhook' \
+         and not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id and r.channel <> 'webhook') \
          order by s.event_id, least(s.sent, s.rendered, s.sounded)";
     let what = |word: &Receipt| match word.what {
         ReceiptKind::Sent => 0,

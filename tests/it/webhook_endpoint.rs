@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vestnik::infra::config::Webhook;
 
 use crate::databases::served;
@@ -117,6 +117,19 @@ async fn events_of_chosen_stores_and_types_are_posted_signed_and_in_order_withou
     whole.remove("cursor");
     whole.remove("replayed");
     assert_eq!(body(&posts[2]).as_object().unwrap(), whole);
+    // Both endpoints have a receipt of the change that both wanted, and a receipt of a webhook counts as nobody's look.
+    let receipts =
+        "select (select count(*) from vestnik.vst_receipt where channel = 'webhook' and sent_at is not null) = 7";
+    app.database.until(receipts).await;
+    let path = "/api/partner/stores/7/receipts?order=3";
+    let told = app.get_json(path).await;
+    let channels = &told["events"][1]["channels"];
+    assert_eq!(channels.as_array().unwrap().len(), 2, "{told}");
+    assert_eq!(
+        (&channels[0]["channel"], &channels[1]["recipient"]),
+        (&json!("webhook"), &json!("2")),
+        "{told}"
+    );
     let said = text(&webhook(&app.database, &["list"]).await.stdout);
     assert!(
         said.contains("every store") && said.contains("5 posted") && said.contains("store 7, 8"),
@@ -466,21 +479,26 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_posts_nothing_any_mor
     add(&database, &hook, &["--store", "7"]).await;
     let stopped = Node::serving(&database, NOWHERE, &WITHOUT_BOT).await;
     let client = database.client().await;
-    until(&client, "select fence = 1 from vestnik.vst_webhook_endpoint").await;
+    let insert = "insert into orders (store_id, customer_name) values (7, $1)";
+    client.execute(insert, &[&CUSTOMER]).await.unwrap();
+    until(
+        &client,
+        "select fence = 1 and sent = 1 from vestnik.vst_webhook_endpoint",
+    )
+    .await;
     stopped.stop().await;
     let over = "update vestnik.vst_webhook_endpoint set leased_until = '-infinity'";
     client.batch_execute(over).await.unwrap();
     let other = Node::serving(&database, NOWHERE, &WITHOUT_BOT).await;
     until(&client, "select fence = 2 from vestnik.vst_webhook_endpoint").await;
-    let insert = "insert into orders (store_id, customer_name) values (7, $1)";
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
-    hook.until(1).await;
+    hook.until(2).await;
     stopped.signal(rustix::process::Signal::CONT);
     stopped.until_said("the lease of a webhook is over").await;
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
-    assert_eq!(orders(&hook.until(2).await), ["1", "2"]);
-    until(&client, "select sent = 2 from vestnik.vst_webhook_endpoint").await;
-    assert_eq!(hook.posts().len(), 2);
+    assert_eq!(orders(&hook.until(3).await), ["1", "2", "3"]);
+    until(&client, "select sent = 3 from vestnik.vst_webhook_endpoint").await;
+    assert_eq!(hook.posts().len(), 3);
     drop((stopped, other));
 }
 

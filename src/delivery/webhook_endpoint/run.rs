@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,10 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::infra::standard_webhook::{Letter, Poster};
 use crate::journal::{self, Page, PageEvent, Start};
+use crate::receipts::writer::{Channel, Receipt, ReceiptKind, ReceiptRecorder};
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::token::TokenId;
 
 /// The time between two searches for endpoints whose lease no node holds.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +52,8 @@ pub struct Endpoints {
     pub sources: Arc<Registry>,
     /// Looks up details of events that other tables of the shop have, such as items.
     pub lookup: Arc<Lookup>,
+    /// Records which endpoint accepted which event.
+    pub recorder: ReceiptRecorder,
     /// The database's name, for the labels of metrics. `None`: the node serves only one database.
     pub database: Option<String>,
 }
@@ -186,6 +191,15 @@ impl Endpoints {
             if next == Next::End {
                 return Ok(Next::End);
             }
+            self.recorder.record(Receipt {
+                store: event.store.clone(),
+                event: event.id,
+                channel: Channel::Webhook,
+                recipient: leased.id.to_string(),
+                token: TokenId(0),
+                what: ReceiptKind::Sent,
+                at: OffsetDateTime::now_utc(),
+            });
         }
         leased.cursor = cursor;
         Ok(if is_last { Next::Wait } else { Next::More })
