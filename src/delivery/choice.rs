@@ -19,8 +19,8 @@ use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The message of an escalated order (an order that nobody answered) names at most this many chats that already have
-/// it.
+/// The message of an escalated order (an order that nobody answered) names other chats that have the order already. It
+/// names at most so many.
 const CHATS_NAMED: i64 = 3;
 
 /// The rule for digests. A digest is one message that lists many events. The rule says when a chat gets a digest, and

@@ -12,8 +12,8 @@ use crate::sources::Sources;
 
 /// The most deliveries that are checked, one by one, to find the unreadable ones.
 const SUSPECTS: i64 = 200;
-/// The pause of a chat's lane (new messages, or edits), seconds. It applies if no message can be chosen, although each
-/// delivery can be read.
+/// Sometimes no message can be chosen for a chat, although each of the chat's deliveries can be read. Then this lane of
+/// the chat (new messages, or edits) pauses for this time, seconds.
 const CHAT_PAUSE_S: f64 = 30.0;
 
 /// Whether an error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the

@@ -42,8 +42,8 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event whose id the data of the buttons contains. In an edit, this is the event with which the message was
-    /// sent. In a new message, it is the oldest event that the message covers.
+    /// The event whose id is in the data of the buttons. In an edit, this is the event with which the message was sent.
+    /// In a new message, it is the oldest event that the message covers.
     pub base: EventView,
     /// The newest event of the order. It contains the order's current state.
     pub latest: EventView,

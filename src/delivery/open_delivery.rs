@@ -20,7 +20,7 @@ pub(super) struct OpenDelivery {
     pub subject: Option<String>,
     pub alarm: Option<Alarm>,
     pub words: Option<String>,
-    /// If this delivery is an edit: the id of the sent message whose text `words` replaces. `None`: a new message.
+    /// If this delivery is an edit: the id of the sent message. `words` then has the new text. `None`: a new message.
     pub message: Option<i32>,
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,

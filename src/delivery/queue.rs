@@ -273,9 +273,9 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). No delivery
-/// is lost if another node enqueues one for this chat now: that node waits for the lock on the chat's row, and then
-/// marks the chat as waiting.
+/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). Another
+/// node may enqueue a delivery for this chat at the same moment. That node waits for the lock on the chat's row, and
+/// then marks the chat for the next claim. So no delivery is lost.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(
