@@ -27,8 +27,8 @@ const OPEN: &str = "o:";
 /// Maximum length of an order's number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns the items that fit into one digest (one message for many events), sorted by event, oldest first. At least
-/// one item is taken, from the start of `items`.
+/// Selects as many items from the start of `items` as fit into one digest (one message for many events), at least one.
+/// Returns them sorted by event, oldest first.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
