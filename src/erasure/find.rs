@@ -172,8 +172,8 @@ async fn collect(
     }
 }
 
-/// Adds to `found` all journal rows about its orders and bookings, in any store. Also adds the newest states, and the
-/// texts that identify the customer.
+/// Completes `found`, which already has the ids of the customer's orders. Reads all journal rows about these orders, in
+/// any store. Also adds the newest states, and the texts that identify the customer.
 async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut CustomerData) -> Result<(), Error> {
     let (of, keys) = found.subjects();
     let condition = "(source, key) in (select * from unnest($1::int[], $2::text[])) order by id";
