@@ -223,7 +223,7 @@ pub struct Grant {
     pub ends: Option<Instant>,
 }
 
-/// The data about a session's token that the router needs. The router hands events to sessions.
+/// What the router must know about the token of a session. The router hands events to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// The id of the session's token.
