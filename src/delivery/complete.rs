@@ -22,8 +22,8 @@ const SLOT_WINDOW_S: f64 = 1.05;
 /// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// The outcome is saved. If it changed the state of the claimed chat, the field has the chats that are told about
-    /// the change.
+    /// The outcome is saved. The field has the chats to which messages were enqueued, because the outcome changed the
+    /// state of the claimed chat. It is empty if the outcome changed nothing.
     Saved(ChatsToWake),
     /// The outcome is not saved, because another node has claimed the same lane of the chat meanwhile.
     Overtaken,

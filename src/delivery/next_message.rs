@@ -204,7 +204,8 @@ pub enum DigestReason {
 pub enum Alarm {
     /// The alarm begins: the store is open, and no panel can ring for an order.
     Raised,
-    /// The alarm is over, because a panel can ring again.
+    /// The alarm is over, because the store is attended again. Either a panel can ring, or a chat takes the orders of a
+    /// store with the setting `attended_by = 'chats'`.
     ClearedByPanel,
     /// The alarm is over, because the store has closed.
     ClearedByClosing,

@@ -61,8 +61,8 @@ pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Custome
     Ok(transaction.execute(BLANK, &[&words, &text]).await?)
 }
 
-/// Counts the deliveries of the customer's orders that a node is sending now, and those that are dead (never sent
-/// again).
+/// Counts the deliveries about the customer's orders: first those that a node is sending now, then those that are dead
+/// (never sent again).
 pub(super) async fn under_way(transaction: &Transaction<'_>, found: &CustomerData) -> Result<(i64, i64), QueryError> {
     const UNDER_WAY: &str = "select count(*) filter (where state = 'sending'), count(*) filter (where state = 'dead') \
          from vestnik.vst_delivery where subject = any ($1)";

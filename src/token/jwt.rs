@@ -172,7 +172,7 @@ pub(super) struct Claims {
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// The time at which the JWT becomes valid, seconds since 1970. `expires` is the time at which the JWT expires, in
+    /// The time from which the JWT is valid, seconds since 1970. `expires` is the time until which the JWT is valid, in
     /// the same unit.
     pub not_before: f64,
     pub expires: f64,

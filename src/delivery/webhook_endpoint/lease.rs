@@ -108,7 +108,7 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
 }
 
 /// Moves the endpoint to the cursor `fresh`, because the journal cannot be read from the old cursor any more. Also
-/// saves the reason. The next post tells the endpoint about it.
+/// saves the reason, which the next post tells the endpoint.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await
