@@ -24,7 +24,7 @@ use crate::text::html::render_template;
 /// Seconds between two attempts to send to a blocked chat. The first value applies in the first minute of the block,
 /// the second in the first hour, and the third after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// The most missed orders and bookings that a chat gets: the newest ones.
+/// Maximum number of missed orders and bookings that a chat gets: the newest ones.
 const MISSED: usize = 200;
 /// To find missed orders, at most this many journal rows are read: the newest ones.
 const MISSED_WRITES: i64 = 5000;

@@ -33,8 +33,8 @@ pub struct DigestRule {
     pub that_fit: fn(&ChatFormat, Vec<Item>) -> Vec<Item>,
 }
 
-/// Chooses the next message for a chat in this lane (new messages, or edits). `None`: the chat has nothing to send in
-/// this lane now.
+/// Chooses the next message for a chat in this lane (new messages, or edits). `None`: there is nothing to send to the
+/// chat in this lane now.
 pub(super) async fn next_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,

@@ -23,7 +23,7 @@ const SLOT_WINDOW_S: f64 = 1.05;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
     /// The outcome is saved. The field has the chats to which messages were enqueued, because the outcome changed the
-    /// state of the claimed chat. It is empty if the outcome changed nothing.
+    /// state of the claimed chat. It is empty if the chat's state did not change.
     Saved(ChatsToWake),
     /// The outcome is not saved, because another node has claimed the same lane of the chat meanwhile.
     Overtaken,

@@ -10,7 +10,7 @@ use super::lane::Lane;
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 
-/// The most deliveries that are checked, one by one, to find the unreadable ones.
+/// To find the unreadable deliveries of a chat, at most this many deliveries are checked, one by one.
 const SUSPECTS: i64 = 200;
 /// Sometimes no message can be chosen for a chat, although each of the chat's deliveries can be read. Then this lane of
 /// the chat (new messages, or edits) pauses for this time, seconds.

@@ -58,7 +58,7 @@ pub struct OrderMessage {
     pub escalated: Option<Escalated>,
     /// Whether the message makes a sound.
     pub sounds: bool,
-    /// The ids of the deliveries that are complete when the message is sent.
+    /// The ids of the deliveries that this message covers. They count as sent when the message is sent.
     pub items: Vec<i64>,
 }
 
@@ -212,7 +212,7 @@ pub enum Alarm {
 }
 
 impl Work {
-    /// The ids of the deliveries that are complete when this message is sent.
+    /// The ids of the deliveries that this message covers. They count as sent when the message is sent.
     pub fn items(&self) -> Vec<i64> {
         match self {
             Self::OrderMessage(order) => order.items.clone(),

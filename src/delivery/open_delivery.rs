@@ -5,7 +5,7 @@ use super::lane::{self, ChatId, Lane};
 use super::next_message::{Alarm, Note};
 use crate::infra::db::{QueryError, Transaction};
 
-/// The most open deliveries of a chat that are read to choose its next message.
+/// Maximum number of open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
 /// An event, or a note about a cancellation, is recent if it is younger than this many seconds. Recent deliveries are
 /// sent before older ones. So after an outage, a new order does not wait for the old ones.

@@ -32,7 +32,7 @@ const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 pub enum Claimed {
     /// This node has claimed a chat, and must send this message to it.
     Work(Box<Claim>),
-    /// A chat was claimed, but had nothing to send. The caller must try again at once.
+    /// A chat was claimed, but there was nothing to send to it. The caller must try again at once.
     Empty,
     /// No chat could be claimed. The caller must wait for this time before the next attempt.
     Idle(Duration),
