@@ -19,8 +19,8 @@ use crate::text::value::{amount, inline, moment};
 const BUTTONS: usize = 96;
 /// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
-/// The most open orders in one message of the answer to `/orders`. The lines and the buttons of so many orders fit into
-/// one message.
+/// Maximum number of open orders in one message of the answer to `/orders`. The lines and the buttons of so many orders
+/// fit into one message.
 const LISTED_TOGETHER: usize = 40;
 /// The prefix of the data of a button that sends an order's message. The id of the order's event follows.
 const OPEN: &str = "o:";

@@ -46,7 +46,7 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(60);
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
-/// The most saved updates that this node reads at once when it takes over polling from another node.
+/// Maximum number of saved updates that this node reads at once when it takes over polling from another node.
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
