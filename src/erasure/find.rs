@@ -44,9 +44,10 @@ pub enum Whom {
 pub(super) struct CustomerData {
     /// The ids of the customer's orders and bookings.
     pub subjects: BTreeSet<SubjectId>,
-    /// All journal rows about these orders and bookings, sorted by id.
+    /// All journal rows about the customer's orders and bookings, sorted by id.
     pub events: Vec<JournalEvent>,
-    /// For each order and booking: its store, its newest state, and the id of the event with this state.
+    /// For each order and booking of the customer: its store, its newest state, and the id of the event with this
+    /// state.
     pub newest: Vec<(StoreId, Subject, EventId)>,
     /// Texts that identify the customer: name, telephone number, address.
     pub words: BTreeSet<String>,
