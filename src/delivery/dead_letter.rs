@@ -12,8 +12,8 @@ use crate::sources::Sources;
 
 /// To find the unreadable deliveries of a chat, at most this many deliveries are checked, one by one.
 const SUSPECTS: i64 = 200;
-/// Sometimes no message can be chosen for a chat, although each of the chat's deliveries can be read. Then this lane of
-/// the chat (new messages, or edits) pauses for this time, seconds.
+/// Sometimes no message can be chosen in a chat's lane (new messages, or edits), although each delivery of the lane can
+/// be read. Then the lane pauses for this time, seconds.
 const CHAT_PAUSE_S: f64 = 30.0;
 
 /// Whether an error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the

@@ -36,7 +36,7 @@ const PAUSES: Pauses = Pauses {
 /// order is useless.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
-/// A message to a store's webhook that this node has claimed. Only this node may send the message.
+/// A message to a store's webhook. This node has claimed the message, and only this node may send it.
 pub struct Post {
     event: i64,
     fence: i64,

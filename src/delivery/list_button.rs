@@ -24,7 +24,7 @@ pub(super) enum Until {
 }
 
 impl Until {
-    /// The name of the value in the column `until` of `vestnik.vst_list_button`.
+    /// The text for this value in the column `until` of `vestnik.vst_list_button`.
     fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",

@@ -57,8 +57,8 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// Creates the task. `database` is the value of the gauges' label `database`. `None`: the node serves only one
-    /// database, and the gauges have no such label.
+    /// Creates the task that updates the gauges. `database` is the value of the gauges' label `database`. `None`: the
+    /// node serves only one database, and the gauges have no such label.
     pub fn new(pool: Pool, database: Option<&str>) -> Self {
         let labels = database_label(database).collect();
         Self { pool, labels }
