@@ -33,8 +33,8 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = SendOutcome> {
     /// During an outage, tests repeatedly whether this node reaches the service again. Ends at the shutdown.
     fn keep_probing(&self, stop: &CancellationToken) -> impl Future<Output = ()> + Send;
 
-    /// Returns the items that fit into one digest (one message for many events), sorted by event, oldest first. `items`
-    /// has the most urgent item first. At least one item is taken, from the start of `items`.
+    /// Selects as many items as fit into one digest (one message for many events), at least one. `items` has the most
+    /// urgent item first, and the selection begins there. Returns the selected items sorted by event, oldest first.
     fn that_fit(style: &ChatFormat, items: Vec<Item>) -> Vec<Item>;
 }
 
@@ -122,7 +122,7 @@ pub enum SendOutcome {
 /// Where the bot may not write: in the whole chat, or in one topic of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// The bot has no right to write in the whole chat.
+    /// The bot may write nowhere in the chat.
     Chat,
     /// The topic of the forum is closed.
     TopicClosed,

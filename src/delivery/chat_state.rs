@@ -1,6 +1,6 @@
-//! Saves whether a chat takes messages: it may be disabled (for good), blocked (for now), or enabled. Enqueues a
-//! message about each change for the store's panels and other chats. A chat that is enabled again gets the orders that
-//! it missed.
+//! Saves whether a chat takes messages: it may be disabled (for good), blocked (for now), or enabled. Each change is
+//! told to the other chats of the chat's stores. If the chat is disabled or blocked, the stores' panels get an event. A
+//! chat that is enabled again gets the orders that it missed.
 
 use std::collections::BTreeMap;
 
@@ -24,12 +24,12 @@ use crate::text::html::render_template;
 /// Seconds between two attempts to send to a blocked chat. The first value applies in the first minute of the block,
 /// the second in the first hour, and the third after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// The most missed orders and bookings that a chat gets: the newest ones.
+/// Maximum number of missed orders and bookings that a chat gets: the newest ones.
 const MISSED: usize = 200;
 /// To find missed orders, at most this many journal rows are read: the newest ones.
 const MISSED_WRITES: i64 = 5000;
 
-/// A change of a chat's state. The store's panels and other chats are told about the change.
+/// A change of a chat's state. The other chats of the chat's stores get a message about the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -58,8 +58,8 @@ impl ChatsToWake {
     }
 }
 
-/// Disables a chat that takes no messages any more, and marks its open deliveries as dead. Enqueues a message about
-/// this for the panels and the other chats of the chat's stores.
+/// Disables a chat that takes no messages any more, and marks its open deliveries as dead. Tells the panels of the
+/// chat's stores by an event, and the other chats of these stores by a message.
 pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<ChatsToWake, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
@@ -78,8 +78,8 @@ pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str)
 }
 
 /// Blocks the chat's links to stores, because the bot may not write to the chat (or to one topic of it) now. The
-/// deliveries for a blocked link are tried again later. Deliveries for other topics are not delayed. Enqueues a message
-/// about the block for the panels and other chats of the stores.
+/// deliveries for a blocked link are tried again later. Deliveries for other topics are not delayed. Tells the panels
+/// of these stores by an event, and their other chats by a message.
 pub(super) async fn blocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -114,8 +114,8 @@ pub(super) async fn blocked(
     enqueue_news(transaction, chat, &stores, News::Blocked, Some(why)).await
 }
 
-/// Unblocks the chat's links to this topic, because a message was sent there. Enqueues a message about this for the
-/// other chats of the stores. Deliveries for the chat's other topics are tried at once.
+/// Unblocks the chat's links whose messages go to this topic, because a message was sent there. Enqueues a message
+/// about this for the other chats of the links' stores. Deliveries for the chat's other topics are tried at once.
 pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -19,8 +19,8 @@ use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The message of an escalated order (an order that nobody answered) names at most this many chats that already have
-/// it.
+/// Maximum number of chats that the message of an escalated order names. An escalated order is an order that nobody
+/// answered. The named chats already have the order.
 const CHATS_NAMED: i64 = 3;
 
 /// The rule for digests. A digest is one message that lists many events. The rule says when a chat gets a digest, and
@@ -33,8 +33,8 @@ pub struct DigestRule {
     pub that_fit: fn(&ChatFormat, Vec<Item>) -> Vec<Item>,
 }
 
-/// Chooses the next message for a chat in this lane (new messages, or edits). `None`: the chat has nothing to send in
-/// this lane now.
+/// Chooses the next message for a chat in this lane (new messages, or edits). `None`: there is nothing to send to the
+/// chat in this lane now.
 pub(super) async fn next_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -151,8 +151,8 @@ async fn choose(
 }
 
 /// Returns a digest (one message for many events) for deliveries in `chosen`, which has the most urgent delivery first.
-/// Deliveries that do not fit are sent in later digests. The digest replaces the waiting notes (short, urgent messages)
-/// about its orders. `None`: none of the events gives a message.
+/// Deliveries that do not fit are sent in later digests. The digest replaces open notes (short, urgent messages) about
+/// the listed orders. `None`: none of the events gives a message.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,

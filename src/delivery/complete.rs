@@ -22,8 +22,8 @@ const SLOT_WINDOW_S: f64 = 1.05;
 /// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// The outcome is saved. If it changed the state of the claimed chat, the field has the chats that are told about
-    /// the change.
+    /// The outcome is saved. The field has the chats to which messages were enqueued, because the outcome changed the
+    /// state of the claimed chat. It is empty if the chat's state did not change.
     Saved(ChatsToWake),
     /// The outcome is not saved, because another node has claimed the same lane of the chat meanwhile.
     Overtaken,
@@ -203,8 +203,9 @@ async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL for the time at which Telegram allows the next send to the chat with table alias `c`: in 1.05 s. A group that
-/// got 20 sends in the last minute must wait longer. `s.recent` is an array with the times of the newest 20 sends.
+/// SQL for the time at which Telegram allows the next send to a chat: in 1.05 s. A group that got 20 sends in the last
+/// minute must wait longer. `c` is the table alias of the chat. `s.recent` is an array with the times of the newest 20
+/// sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
 /// SQL for the time at which Telegram allows the next edit in the chat with table alias `c`. The limits of `ALLOWED`
@@ -214,8 +215,8 @@ const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Ends the claim. Saves when Telegram allows the next send in the chat, and when another send may use the claim's
-/// slot. A failed send counts, too.
+/// Ends the claim after a send. Saves when Telegram allows the next send in the chat, and when another send may use the
+/// claim's slot. Telegram's limits also count a send that failed.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOutcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
     // Free the slot only if this claim still holds it. A claim holds its lane and its slot until the same moment. If

@@ -10,10 +10,10 @@ use super::lane::Lane;
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 
-/// The most deliveries that are checked, one by one, to find the unreadable ones.
+/// To find the unreadable deliveries of a chat, at most this many deliveries are checked, one by one.
 const SUSPECTS: i64 = 200;
-/// The pause of a chat's lane (new messages, or edits), seconds. It applies if no message can be chosen, although each
-/// delivery can be read.
+/// Sometimes no message can be chosen in a chat's lane (new messages, or edits), although each delivery of the lane can
+/// be read. Then the lane pauses for this time, seconds.
 const CHAT_PAUSE_S: f64 = 30.0;
 
 /// Whether an error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the

@@ -18,14 +18,14 @@ use crate::sources::Sources;
 use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 
-/// The most due escalations that one transaction handles.
+/// Maximum number of due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// The age in hours of the oldest unanswered order that a chat gets when it is enabled again.
+/// A chat that is enabled again gets the unanswered orders that it missed, up to this age, hours.
 pub(super) const MISSED_HOURS: i32 = 24;
 /// An escalation is held while its store is closed. Seconds between two checks whether the store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
-/// The most batches of due escalations that are handled in a row, so that the worker's other periodic tasks are not
-/// delayed.
+/// Maximum number of batches of due escalations that are handled in a row. The limit keeps the worker's other periodic
+/// tasks from being delayed.
 const BATCHES_AT_ONCE: usize = 100;
 
 /// The steps of an escalation, in order. A step that reaches nobody is skipped at once.
@@ -237,8 +237,8 @@ async fn step(
     Ok(false)
 }
 
-/// Enqueues unanswered orders of `stores` for a chat that is enabled again. The escalations of these orders have
-/// already reached the step that belongs to the mode of the chat.
+/// A chat that is enabled again gets the unanswered orders of `stores` that it missed. Enqueues these orders: those
+/// whose escalation has already reached the step for the chat's mode.
 pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores: &[String]) -> Result<(), QueryError> {
     const CATCH_UP: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
          select l.chat_id, l.store_id, x.event_id, x.subject, true, m.step \
@@ -259,7 +259,7 @@ pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores
     Ok(())
 }
 
-/// Takes one step. Returns whether it reaches a panel, a chat or a webhook.
+/// Takes one step of an escalation. Returns whether the step reaches a panel, a chat or a webhook.
 async fn take(
     transaction: &Transaction<'_>,
     sources: &Sources,

@@ -23,7 +23,7 @@ const POSTS_AT_ONCE: usize = 8;
 /// An SQL condition: the order of the event with table alias `e` was answered or removed.
 const ANSWERED: &str =
     "exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed'))";
-/// The most posts that one statement marks as dead because their store has no webhook any more.
+/// Maximum number of posts that one statement marks as dead, because their store has no webhook any more.
 const BATCH_OVER: i64 = 100;
 /// The time between two searches for due posts.
 const IDLE: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const PAUSES: Pauses = Pauses {
 /// order is useless.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
-/// A message to a store's webhook that this node has claimed. Only this node may send the message.
+/// A message to a store's webhook. This node has claimed the message, and only this node may send it.
 pub struct Post {
     event: i64,
     fence: i64,

@@ -1,5 +1,4 @@
-//! Updates the metrics of durable sends that are gauges. The values come from Postgres, so each node reports the same
-//! values.
+//! Updates the gauges of the durable sends. The values come from Postgres, so each node reports the same values.
 
 use std::time::Duration;
 

@@ -67,8 +67,8 @@ impl Lane {
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 
-/// An SQL condition: no earlier open delivery of the same order must wait. So a chat gets the events of an order in
-/// sequence. `d` is the table alias of the delivery.
+/// An SQL condition: no earlier open delivery of the same order has a pause now. The condition ensures that a chat gets
+/// the events of an order in sequence. `d` is the table alias of the delivery.
 pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
      where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \
        and o.due_at > clock_timestamp() and o.state in ('pending', 'sending', 'retrying'))";

@@ -8,7 +8,7 @@ use crate::domain::event::EventId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};
 
-/// The most late orders that one transaction handles.
+/// Maximum number of late orders that one transaction handles.
 const BATCH: i64 = 200;
 
 /// Saves the promised time of each order that is in preparation after these events. Deletes the saved time of an order

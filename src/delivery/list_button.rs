@@ -14,17 +14,17 @@ use crate::domain::status::Status;
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Sources;
 
-/// The condition for a button in a list of orders: while the condition is true, the button stays in the list.
+/// When a button of a list of orders is removed from the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// The order waits for an answer.
+    /// The button stays while its order waits for an answer.
     Answered,
-    /// The order is open: it waits for an answer, or is in preparation or on its way.
+    /// The button stays while its order is open: the order waits for an answer, or is in preparation or on its way.
     Closed,
 }
 
 impl Until {
-    /// The name of the condition in the column `until` of `vestnik.vst_list_button`.
+    /// The text for this value in the column `until` of `vestnik.vst_list_button`.
     fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -42,7 +42,7 @@ impl Until {
 }
 
 /// Saves the buttons of a list of orders that was sent. `until` says when a button is removed. If one of the orders has
-/// changed since the list was written, enqueues an edit of the list.
+/// changed since the list was written, also enqueues an edit of the list.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -42,8 +42,8 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event whose id the data of the buttons contains. In an edit, this is the event with which the message was
-    /// sent. In a new message, it is the oldest event that the message covers.
+    /// The event whose id is in the data of the buttons. In an edit, this is the event with which the message was sent.
+    /// In a new message, it is the oldest event that the message covers.
     pub base: EventView,
     /// The newest event of the order. It contains the order's current state.
     pub latest: EventView,
@@ -58,7 +58,7 @@ pub struct OrderMessage {
     pub escalated: Option<Escalated>,
     /// Whether the message makes a sound.
     pub sounds: bool,
-    /// The ids of the deliveries that are complete when the message is sent.
+    /// The ids of the deliveries that this message covers. They count as sent when the message is sent.
     pub items: Vec<i64>,
 }
 
@@ -204,14 +204,15 @@ pub enum DigestReason {
 pub enum Alarm {
     /// The alarm begins: the store is open, and no panel can ring for an order.
     Raised,
-    /// The alarm is over, because a panel can ring again.
+    /// The alarm is over, because the store is attended again. Either a panel can ring, or a chat takes the orders of a
+    /// store with the setting `attended_by = 'chats'`.
     ClearedByPanel,
     /// The alarm is over, because the store has closed.
     ClearedByClosing,
 }
 
 impl Work {
-    /// The ids of the deliveries that are complete when this message is sent.
+    /// The ids of the deliveries that this message covers. They count as sent when the message is sent.
     pub fn items(&self) -> Vec<i64> {
         match self {
             Self::OrderMessage(order) => order.items.clone(),

@@ -5,7 +5,7 @@ use super::lane::{self, ChatId, Lane};
 use super::next_message::{Alarm, Note};
 use crate::infra::db::{QueryError, Transaction};
 
-/// The most open deliveries of a chat that are read to choose its next message.
+/// Maximum number of open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
 /// An event, or a note about a cancellation, is recent if it is younger than this many seconds. Recent deliveries are
 /// sent before older ones. So after an outage, a new order does not wait for the old ones.
@@ -20,7 +20,7 @@ pub(super) struct OpenDelivery {
     pub subject: Option<String>,
     pub alarm: Option<Alarm>,
     pub words: Option<String>,
-    /// If this delivery is an edit: the id of the sent message whose text `words` replaces. `None`: a new message.
+    /// If this delivery is an edit: the id of the sent message. `words` then has the new text. `None`: a new message.
     pub message: Option<i32>,
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,

@@ -58,7 +58,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-/// The store and the language for the text of a message that a store is paused, or takes orders again.
+/// What the text of a message about a store's pause depends on: the store and the language.
 #[derive(Debug)]
 struct Notice<'a> {
     /// The store's id.
@@ -71,8 +71,8 @@ struct Notice<'a> {
     language: &'a str,
 }
 
-/// Returns the text of a message that a store is paused (`is_paused`), or takes orders again. `data` is the event's
-/// data as JSON.
+/// Returns the text of a message about a store's pause. If `is_paused`, the text says that the store is paused,
+/// otherwise that the store takes orders again. `data` is the event's data as JSON.
 fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     #[derive(Default, Deserialize)]
     struct Data {

@@ -32,7 +32,7 @@ const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 pub enum Claimed {
     /// This node has claimed a chat, and must send this message to it.
     Work(Box<Claim>),
-    /// A chat was claimed, but had nothing to send. The caller must try again at once.
+    /// A chat was claimed, but there was nothing to send to it. The caller must try again at once.
     Empty,
     /// No chat could be claimed. The caller must wait for this time before the next attempt.
     Idle(Duration),
@@ -273,9 +273,9 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). No delivery
-/// is lost if another node enqueues one for this chat now: that node waits for the lock on the chat's row, and then
-/// marks the chat as waiting.
+/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). Another
+/// node may enqueue a delivery for this chat at the same moment. That node waits for the lock on the chat's row, and
+/// then marks the chat for the next claim. So no delivery is lost.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

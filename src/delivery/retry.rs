@@ -1,4 +1,4 @@
-//! Computes how long to wait after a failure before the next attempt, without reading a clock.
+//! Computes the wait between a failure and the next attempt. This module reads no clock.
 
 use std::time::Duration;
 

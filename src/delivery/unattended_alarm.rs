@@ -4,17 +4,18 @@
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Seconds without a panel after which an open store gets an alarm. Reloading the panel's page takes less time.
+/// An open store gets an alarm after this many seconds without a panel that can ring. Reloading the panel's page takes
+/// less time.
 pub const GRACE_S: f64 = 60.0;
 
-/// Checks all stores once. A store gets an alarm after [`GRACE_S`] seconds without a panel. Returns the number of
+/// Checks all stores once. An open store gets an alarm after [`GRACE_S`] seconds without a panel. Returns the number of
 /// alarms that began or ended.
 pub async fn watch(pool: &Pool) -> Result<u64, QueryError> {
     watch_with(pool, GRACE_S).await
 }
 
-/// Checks all stores once. A store gets an alarm after `grace_s` seconds without a panel. Returns the number of alarms
-/// that began or ended.
+/// Checks all stores once. An open store gets an alarm after `grace_s` seconds without a panel. Returns the number of
+/// alarms that began or ended.
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";

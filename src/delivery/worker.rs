@@ -80,7 +80,8 @@ impl<C: ChatChannel> Worker<C> {
         );
     }
 
-    /// Logs a warning for each store that has texts of the operator, but is not set up.
+    /// An operator can replace the bot's texts for one store, in a directory with the store's id. Logs a warning for
+    /// each such directory whose store is not set up.
     async fn warn_of_unused_texts(&self) {
         const UNKNOWN: &str = "select unnest($1::text[]) except select id from vestnik.vst_store order by 1";
         let stores = catalog::stores_with_own_texts();

@@ -44,9 +44,10 @@ pub enum Whom {
 pub(super) struct CustomerData {
     /// The ids of the customer's orders and bookings.
     pub subjects: BTreeSet<SubjectId>,
-    /// All journal rows about these orders and bookings, sorted by id.
+    /// All journal rows about the customer's orders and bookings, sorted by id.
     pub events: Vec<JournalEvent>,
-    /// For each order and booking: its store, its newest state, and the id of the event with this state.
+    /// For each order and booking of the customer: its store, its newest state, and the id of the event with this
+    /// state.
     pub newest: Vec<(StoreId, Subject, EventId)>,
     /// Texts that identify the customer: name, telephone number, address.
     pub words: BTreeSet<String>,
@@ -172,8 +173,8 @@ async fn collect(
     }
 }
 
-/// Adds to `found` all journal rows about its orders and bookings, in any store. Also adds the newest states, and the
-/// texts that identify the customer.
+/// Completes `found`, which already has the ids of the customer's orders. Reads all journal rows about these orders, in
+/// any store. Also adds the newest states, and the texts that identify the customer.
 async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut CustomerData) -> Result<(), Error> {
     let (of, keys) = found.subjects();
     let condition = "(source, key) in (select * from unnest($1::int[], $2::text[])) order by id";

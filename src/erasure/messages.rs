@@ -8,7 +8,8 @@ use crate::telegram::erased;
 use crate::text::value::inline;
 use crate::text::{catalog, html};
 
-/// Enqueues an edit of each message that was sent about the customer's orders. Returns the number of edits.
+/// Enqueues an edit of each sent message about the customer's orders. The new text has only the number and the status
+/// of the order. Returns the number of edits.
 pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, QueryError> {
     const MESSAGES: &str = "select m.chat_id, m.store_id, m.subject, m.message_id, m.event_id, coalesce(l.language, 'ru') \
          from vestnik.vst_message m left join vestnik.vst_chat_link l using (chat_id, store_id) \
@@ -60,8 +61,8 @@ pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Custome
     Ok(transaction.execute(BLANK, &[&words, &text]).await?)
 }
 
-/// Counts the deliveries of the customer's orders that a node is sending now, and those that are dead (never sent
-/// again).
+/// Counts the deliveries about the customer's orders: first those that a node is sending now, then those that are dead
+/// (never sent again).
 pub(super) async fn under_way(transaction: &Transaction<'_>, found: &CustomerData) -> Result<(i64, i64), QueryError> {
     const UNDER_WAY: &str = "select count(*) filter (where state = 'sending'), count(*) filter (where state = 'dead') \
          from vestnik.vst_delivery where subject = any ($1)";

@@ -95,8 +95,8 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
     Ok(report)
 }
 
-/// Returns the row `data` of a source without the customer's data. If the source is not attached any more, its columns
-/// are not known, so the result is empty.
+/// Removes the customer's data from `data`, which is a row of the source `source`. Returns the rest of the row. If the
+/// source is not attached any more, its columns are not known, so the result is empty.
 fn redacted(sources: &Sources, source: SourceId, data: &str) -> String {
     let source = sources.get(source);
     source.map_or_else(|| "{}".to_owned(), |source| source.without_customer(data))

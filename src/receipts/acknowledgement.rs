@@ -31,8 +31,8 @@ pub struct By<'a> {
     pub channel: Channel,
 }
 
-/// Saves the acknowledgement of an event: a person has seen the event. Also saves the time in the receipt of this
-/// client. If the same token acknowledges an event several times, the first time counts.
+/// Saves the acknowledgement of an event: a person has seen the event. Also saves the time of the acknowledgement in
+/// the client's receipt of the event. If the same token acknowledges an event several times, the first time counts.
 pub async fn save(
     pool: &Pool,
     sources: &Sources,

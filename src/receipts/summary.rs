@@ -53,8 +53,8 @@ pub struct Prepared {
     pub p90: Option<f64>,
     /// The number of orders with a known preparation time for which the store promised a time.
     pub promised: i64,
-    /// The number of orders that were ready after the promised time. If the store promised several times, the last one
-    /// counts.
+    /// The number of orders that were ready after the promised time. If the store has promised a new time for an order,
+    /// only the newest promise counts.
     pub late: i64,
 }
 

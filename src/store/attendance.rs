@@ -5,9 +5,9 @@
 /// alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttendedBy {
-    /// At least one panel that can ring must be open.
+    /// The store needs at least one panel that can ring.
     Panel,
-    /// At least one chat that gets the store's orders, or one panel that can ring.
+    /// The store needs at least one chat that gets its orders, or one panel that can ring.
     Chats,
 }
 
@@ -29,10 +29,10 @@ impl AttendedBy {
 /// At which times a store's unanswered orders are escalated, which means that further people get them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
-    /// Only while the store is open. If an order arrives while the store is closed, its escalation begins when the
-    /// store opens. A store without opening hours always counts as open.
+    /// Unanswered orders are escalated only while the store is open. If an order arrives while the store is closed, its
+    /// escalation begins when the store opens. A store without opening hours always counts as open.
     Open,
-    /// At any time, even while the store is closed.
+    /// Unanswered orders are escalated at any time, even while the store is closed.
     Always,
 }
 

@@ -1,10 +1,10 @@
-//! The card of a store: the data about the store that a panel shows.
+//! The card of a store: what a panel shows about the store.
 
 use super::pause::{self, Pause};
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The data about a store that a panel shows. If the store is not set up, the fields have default values.
+/// What a panel shows about a store. If the store is not set up, the fields have default values.
 #[derive(Debug)]
 pub struct Card {
     /// The store's display name. `None`: the store has none.
@@ -33,7 +33,7 @@ pub struct DisabledChat {
     pub reason: Option<String>,
 }
 
-/// Reads the data about a store that a panel shows.
+/// Reads what a panel shows about a store.
 pub async fn read(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
     // The defaults are those of the columns of `vestnik.vst_store`.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \

@@ -24,7 +24,7 @@ pub struct Pause {
     pub until: OffsetDateTime,
     /// The name of the person who began the pause. `None`: the name is not known.
     pub by: Option<String>,
-    /// The reason for the pause, as this person wrote it. `None`: the person gave no reason.
+    /// The reason that the person gave for the pause. `None`: the person gave no reason.
     pub reason: Option<String>,
 }
 

@@ -109,8 +109,8 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Tells the other nodes, until the shutdown, which stores have a panel on this node that can ring. At the
-    /// shutdown, deletes this node's rows in Postgres.
+    /// Until the shutdown, tells the other nodes for which stores this node has a panel that can ring. At the shutdown,
+    /// deletes this node's rows in Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
         let mut reported: Option<HashSet<String>> = None;
@@ -149,9 +149,9 @@ impl Drop for Present {
     }
 }
 
-/// Saves this node's heartbeat. Also saves `stores` (the stores with a panel that can ring) if they differ from
-/// `reported`, the stores of the last report. If that report may be lost (`None`), or other nodes have deleted this
-/// node's rows, always saves `stores`.
+/// Saves this node's heartbeat. `stores` has the stores for which this node has a panel that can ring. `reported` has
+/// the stores of the last report; `None`: the last report may be lost. Saves `stores` only if it differs from
+/// `reported`, or if other nodes have deleted this node's rows.
 async fn report(
     pool: &Pool,
     node: &str,

@@ -5,7 +5,7 @@ use crate::infra::db::Client;
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
 
-/// Whether a secret is set with which the requests to a store's webhook are signed.
+/// Whether the store has a secret for signing the requests to its webhook.
 pub async fn is_there(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     let sql = "select exists (select from vestnik.vst_store where id = $1 and webhook_secret is not null)";
     Ok(client.query_one(sql, &[&store.as_str()]).await?.try_get(0)?)

@@ -20,7 +20,7 @@ const DUE: &str = "delete from vestnik.vst_out_of_stock where (store_id, item) i
          (select store_id, item from vestnik.vst_out_of_stock where until <= clock_timestamp() \
           order by until limit $1 for update skip locked) returning store_id, item";
 
-/// An item on a store's stop list, which the store cannot sell now.
+/// An item that a store cannot sell now: it is on the store's stop list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfStock {
     /// The name of the item, as it stands in orders.

@@ -143,8 +143,8 @@ impl Api {
         read(status, &answer)
     }
 
-    /// The URL of a method of the Bot API. `method` is teloxide's name, such as `SendMessage`, for which the URL ends
-    /// with `sendMessage`.
+    /// The URL of a method of the Bot API. `method` is teloxide's name of the method. For the name `SendMessage`, the
+    /// URL ends with `sendMessage`.
     fn url(&self, method: &str) -> Result<Url, Problem> {
         let mut url = self.base.clone();
         let (first, rest) = method.split_at(1);

@@ -298,7 +298,7 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
 }
 
 /// Enqueues new buttons for the message whose button was pressed. The queue respects Telegram's rate limits, and
-/// retries.
+/// repeats failed sends.
 async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), QueryError> {
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);

@@ -18,7 +18,7 @@ use crate::text::catalog;
 pub(super) const COMMANDS: [&str; 11] = [
     "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
 ];
-/// The deadline of a request that neither sends or edits a message nor polls for updates.
+/// The deadline of a small request, such as a question about the bot. Sends, edits and polls have other deadlines.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The client of the Bot API for one bot. All its clones share one state that says whether this node reaches Telegram.

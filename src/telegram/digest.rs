@@ -19,16 +19,16 @@ use crate::text::value::{amount, inline, moment};
 const BUTTONS: usize = 96;
 /// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
-/// The most open orders in one message of the answer to `/orders`. The lines and the buttons of so many orders fit into
-/// one message.
+/// Maximum number of open orders in one message of the answer to `/orders`. The lines and the buttons of so many orders
+/// fit into one message.
 const LISTED_TOGETHER: usize = 40;
 /// The prefix of the data of a button that sends an order's message. The id of the order's event follows.
 const OPEN: &str = "o:";
 /// Maximum length of an order's number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns the items that fit into one digest (one message for many events), sorted by event, oldest first. At least
-/// one item is taken, from the start of `items`.
+/// Selects as many items from the start of `items` as fit into one digest (one message for many events), at least one.
+/// Returns them sorted by event, oldest first.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);

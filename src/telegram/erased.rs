@@ -1,4 +1,4 @@
-//! Writes the message that replaces an order's message after the data of its customer was erased.
+//! Writes the text that replaces an order's message in a chat, when an operator erases the customer's data.
 
 use super::message::{Message, answers, status_name};
 use crate::domain::Subject;
@@ -6,8 +6,9 @@ use crate::text::catalog;
 use crate::text::html::render_template;
 use crate::text::value::inline;
 
-/// Writes the number and the status of an order, and buttons if the order is open. `event` is the id of the event that
-/// the old message shows.
+/// Builds the message of an order after the customer's data was erased: only the order's number and status, and buttons
+/// if the order is open. The caller enqueues this message as an edit of the message in the chat. `event` is the id of
+/// the event that the message in the chat shows.
 pub fn erased(language: &str, store: &str, subject: &Subject, event: i64) -> Message {
     let words = catalog::of_store(language, store);
     let status = match &subject.status_word {

@@ -25,7 +25,7 @@ impl Client {
         let _ = self.outage().wait_for(Option::is_none).await;
     }
 
-    /// Waits until an outage of Telegram begins and ends. An outage that has already begun counts.
+    /// Waits for the end of an outage of Telegram. If there is no outage now, waits until one has begun and ended.
     pub(super) async fn reached_again(&self) {
         let mut outage = self.outage();
         let _ = outage.wait_for(Option::is_some).await;

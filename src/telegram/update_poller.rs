@@ -42,11 +42,11 @@ const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
 /// The time between two checks whether Telegram accepts the token of a stopped bot.
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
-/// If too many updates wait in this node, this is the time between two checks whether it can take more.
+/// If this node already has too many unhandled updates, this is the time between two checks whether it can take more.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
-/// The most saved updates that this node reads at once when it takes over polling from another node.
+/// Maximum number of saved updates that this node reads at once when it takes over polling from another node.
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 enum Polled {
     /// The poll succeeded, with or without updates.
     Ours,
-    /// This node did not poll, because too many updates wait in this node.
+    /// This node did not poll, because it already has too many unhandled updates.
     Full,
     /// This node did not poll, because another node has the right to poll.
     Elsewhere,
@@ -154,8 +154,7 @@ impl Bot {
         }
     }
 
-    /// Waits for this pause. If there is an outage of Telegram, then waits for its end, and polling continues right
-    /// after it.
+    /// Waits for this pause. During an outage of Telegram, also waits for the end of the outage.
     async fn rest(&self, pause: Duration) {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;

@@ -24,14 +24,15 @@ const ATTEMPTS: u32 = 3;
 /// The most chats whose updates are handled at the same time. Each of these chats may need a database connection of the
 /// pool.
 const CHATS_AT_ONCE: usize = 16;
-/// The most updates that may wait in this node or be handled now. While there are so many, this node does not poll.
+/// The most updates that this node keeps in its queue, including those that it handles now. While there are so many,
+/// this node does not poll.
 const MOST_WAITING: usize = 1000;
 
-/// The waiting updates, by the chat's id at Telegram. A chat has an entry exactly while a task handles its updates.
+/// The queued updates, by the chat's id at Telegram. A chat has an entry exactly while a task handles its updates.
 #[derive(Default)]
 struct Waiting {
     chats: HashMap<i64, VecDeque<shared_bot::Update>>,
-    /// The ids of all updates that wait or are being handled.
+    /// The ids of all updates that are queued, or that a task handles now.
     ids: HashSet<i64>,
 }
 
@@ -58,13 +59,13 @@ impl Updates {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this node has `MOST_WAITING` updates, so that it must not poll for more.
+    /// Whether this node already has `MOST_WAITING` updates. If so, it must not poll for more.
     pub fn is_full(&self) -> bool {
         self.waiting().ids.len() >= MOST_WAITING
     }
 
-    /// Starts tasks that handle these updates, which are saved in Postgres. A task deletes each update from Postgres
-    /// after it was handled.
+    /// Queues these updates, and starts tasks that handle them. The caller has saved the updates in Postgres. A task
+    /// deletes each update from Postgres after it was handled.
     pub fn handle_all(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
@@ -81,14 +82,15 @@ impl Updates {
         }
     }
 
-    /// Waits until the updates under way are handled. Updates that still wait are left to another node.
+    /// Empties the queue, and waits until the running tasks have handled their current updates. The updates of the
+    /// queue stay in Postgres, so another node handles them.
     pub async fn stop(&self) {
         self.waiting().chats.values_mut().for_each(VecDeque::clear);
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Handles the waiting updates of a chat, until none is left.
+    /// Handles the queued updates of a chat, until none is left.
     async fn chat(self, chat: i64) {
         loop {
             let next = {

@@ -85,8 +85,8 @@ impl Key {
     }
 }
 
-/// A key in a JWK set, as JSON. Only public keys are used: a secret key (type `oct`) is ignored, because it has none of
-/// these members.
+/// A key in a JWK set, as JSON. Only public keys are used. A secret key (type `oct`) is ignored: this struct has no
+/// field for its secret.
 #[derive(Debug, Deserialize)]
 struct Jwk {
     kty: String,

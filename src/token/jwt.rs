@@ -18,7 +18,7 @@ pub const MAX_JWT_BYTES: usize = 8 * 1024;
 /// The beginning of each JWT: `{"` in base64.
 const BEGINNING: &str = "eyJ";
 /// Maximum length of the claim `sub` (subject) of a JWT, characters. Other people see the subject as the name of the
-/// person.
+/// JWT's holder.
 const MAX_SUBJECT_CHARACTERS: usize = 100;
 
 /// A JWT in its compact form. It is secret, so this type has no `Debug`, and a JWT is never shown.
@@ -125,7 +125,7 @@ pub(super) struct DecodedJwt<'a> {
     pub signature: Vec<u8>,
 }
 
-/// The header of a JWT. A header with a duplicate member cannot be parsed, so its JWT is refused.
+/// The header of a JWT. If the JSON of the header names one of these keys twice, the JWT is refused.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     #[serde(rename = "alg")]
@@ -172,7 +172,7 @@ pub(super) struct Claims {
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// The time at which the JWT becomes valid, seconds since 1970. `expires` is the time at which the JWT expires, in
+    /// The time from which the JWT is valid, seconds since 1970. `expires` is the time until which the JWT is valid, in
     /// the same unit.
     pub not_before: f64,
     pub expires: f64,

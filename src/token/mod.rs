@@ -82,7 +82,7 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
-    /// Whether the start of a text has the form of a token. More text may follow.
+    /// Whether the beginning of a text has the form of a token. More text may follow.
     pub fn begins(text: &str) -> bool {
         text.get(..PREFIX.len() + SECRET_CHARS)
             .is_some_and(|start| Self::parse(start).is_some())
@@ -128,7 +128,8 @@ impl Presented {
         token.or_else(|| Jwt::parse(text).map(Self::Jwt))
     }
 
-    /// Whether the start of a text has the form of a token, or the whole text has the form of a JWT.
+    /// Whether the beginning of a text has the form of a token, or the whole text has the form of a JWT. This is how a
+    /// token in a URL is found.
     pub fn begins(text: &str) -> bool {
         Token::begins(text) || Jwt::looks_like(text)
     }
@@ -223,7 +224,7 @@ pub struct Grant {
     pub ends: Option<Instant>,
 }
 
-/// The data about a session's token that the router needs. The router hands events to sessions.
+/// What the router must know about the token of a session. The router hands events to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// The id of the session's token.

@@ -27,8 +27,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether the token has this hash. The comparison takes constant time. The lookup by Postgres' index does not, but
-    /// its time depends only on the hash, from which nobody can compute the token.
+    /// Whether the token has this hash. The comparison takes constant time. The lookup of the hash in Postgres' index
+    /// does not. But the time of that lookup depends only on the hash, and nobody can compute a token from its hash.
     pub fn is_of(&self, hash: &Hash) -> bool {
         self.hash.ct_eq(hash).into()
     }
@@ -150,7 +150,7 @@ pub struct TokenState {
     pub opens: Option<Opens>,
 }
 
-/// The rights of a token that vestnik created.
+/// The rights that a token gives its holder. JWTs name their own rights.
 #[derive(Debug)]
 pub struct Opens {
     /// The stores that the token opens.

@@ -1,5 +1,5 @@
-//! Looks up the tokens of requests. One SQL statement looks up many tokens, and the results are cached for seconds. So
-//! many invented tokens cause only few statements, and a panel that reconnects often causes none.
+//! Looks up the tokens of requests. One SQL statement looks up many tokens, and the results are cached for a few
+//! seconds. So many invented tokens cause only few statements, and a panel that reconnects often causes none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,8 +75,8 @@ struct Cache {
 }
 
 impl Tokens {
-    /// Creates the lookups of one database, and the task that executes them. `is_notified` returns whether Postgres can
-    /// notify this node of changed tokens now. After each such notification, the caller must call
+    /// Creates [`Tokens`] for one database, and the task that executes its queued lookups. `is_notified` returns
+    /// whether Postgres can notify this node of changed tokens now. After each such notification, the caller must call
     /// [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs. `None`: all JWTs are refused.
     pub fn new(
         pool: Pool,

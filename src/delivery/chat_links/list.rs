@@ -128,8 +128,8 @@ pub async fn throttled_s(client: &Client, delivery: i64) -> Result<f64, QueryErr
     Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0.0))
 }
 
-/// Marks a test message as dead, so that it is never sent, unless it was sent or is being sent. `delivery` is the id of
-/// the message's delivery.
+/// Marks a test message as dead, so that it is never sent. Changes nothing if the message was sent, or is being sent
+/// now. `delivery` is the id of the message's delivery.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
              completed_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";

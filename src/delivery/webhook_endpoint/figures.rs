@@ -45,20 +45,20 @@ pub async fn read(client: &impl GenericClient) -> Result<State, QueryError> {
     })
 }
 
-/// Adds one to the metric `vestnik_webhook_posts_total`. `outcome` is the value of its label.
+/// Adds one to the metric `vestnik_webhook_posts_total`. `outcome` is the value of the label `outcome`.
 pub(super) fn count(outcome: &'static str) {
     metrics::counter!("vestnik_webhook_posts_total", "outcome" => outcome).increment(1);
 }
 
-/// Updates the metrics of the webhook endpoints that are gauges.
+/// The task that updates the gauges of the webhook endpoints.
 pub(super) struct Figures {
     pool: Pool,
     labels: Vec<Label>,
 }
 
 impl Figures {
-    /// Creates the task that updates the gauges. `database` is the value of their label `database`. `None`: the node
-    /// serves only one database, and the gauges have no such label.
+    /// Creates the task that updates the gauges. `database` is the value of the gauges' label `database`. `None`: the
+    /// node serves only one database, and the gauges have no such label.
     pub fn new(pool: Pool, database: Option<&str>) -> Self {
         let labels = database_label(database).collect();
         Self { pool, labels }

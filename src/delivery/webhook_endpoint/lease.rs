@@ -14,7 +14,8 @@ use crate::infra::db::{self, Pool, QueryError};
 
 /// Seconds that a lease lasts. A post takes less time, even with the SQL statements before and after it.
 const LEASE_S: f64 = 30.0;
-/// If a lease is older than this, the node renews it before the next post.
+/// Each save of the endpoint's data renews the lease. If the last save is older than this, the node renews the lease
+/// before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
 /// The columns from which a [`Leased`] is read.
 const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_old], null), stores, types, cursor, \
@@ -29,15 +30,16 @@ pub(super) struct Leased {
     pub secrets: Vec<String>,
     pub stores: StoreSet,
     types: Option<HashSet<String>>,
-    /// The cursor after the last event that was handled for the endpoint. Handled means posted, or skipped because the
-    /// endpoint does not want the event.
+    /// The cursor after the last event that was handled for the endpoint. An event is handled if it was posted, or
+    /// skipped because the endpoint does not want it or has refused it too often.
     pub cursor: String,
-    /// If the endpoint may have missed events and is not told yet: the reason. `None`: there is nothing to tell.
+    /// The reason why the endpoint may have missed events, if the endpoint was not told yet. `None`: there is nothing
+    /// to tell.
     pub resync: Option<String>,
     pub resyncs: i32,
     pub attempts: i32,
-    /// The time that the next post contains: the database's clock at the newest statement for this lease, in seconds
-    /// since 1970.
+    /// The timestamp of the next post, in seconds since 1970. It is read from the database's clock by each statement
+    /// for this lease.
     pub time: i64,
     /// When this node took or last renewed the lease, or last saved the outcome of a post.
     pub renewed: Instant,
@@ -106,7 +108,7 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
 }
 
 /// Moves the endpoint to the cursor `fresh`, because the journal cannot be read from the old cursor any more. Also
-/// saves the reason. The next post tells the endpoint about it.
+/// saves the reason, which the next post tells the endpoint.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await

@@ -13,7 +13,7 @@ pub(super) enum Failure {
     Down,
     /// The endpoint refuses this event. After `MOST_REFUSALS` attempts the event is skipped.
     Refused,
-    /// The endpoint does not exist any more, and is stopped.
+    /// The endpoint answered with status 410: its receiver does not exist any more. The endpoint is stopped.
     Gone,
 }
 
