@@ -197,7 +197,8 @@ async fn identify(
     })
 }
 
-/// Verifies a JWT without a database. Returns the stores to which the JWT gives access.
+/// Verifies a JWT without a database. Returns the stores to which the JWT gives access. If the JWT is not valid, calls
+/// `refused` with the reason.
 pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)) -> Result<Stores, ApiError> {
     databases.any().hub.tokens.verify(jwt).await.map_err(|why| match why {
         Refused::NoKeys => ApiError::NotReady,
@@ -236,8 +237,8 @@ fn judge(found: TokenLookup, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     }
 }
 
-/// Counts a missing or invalid token. Logs an invalid token: the client may be an attacker who guesses tokens, or a
-/// device whose token is old.
+/// Counts a request with a missing or invalid token. If the token is invalid, logs its first characters and the
+/// client's address. The client may be an attacker who guesses tokens, or a device whose token is old.
 pub fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);

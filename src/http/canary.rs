@@ -37,7 +37,8 @@ pub enum CanaryFailure {
         "this role may not write to vestnik.vst_canary: grant select, insert, update and delete on all tables in schema vestnik to it"
     )]
     NoRight,
-    /// The synthetic order could not be written for another reason.
+    /// The synthetic order could not be written, and no other variant describes the cause. The log has the error of
+    /// Postgres.
     #[error("the synthetic order could not be written: see the log for what Postgres says")]
     NotWritten,
     /// The synthetic order was committed, but did not arrive at the session in time.

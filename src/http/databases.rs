@@ -117,8 +117,8 @@ impl Databases {
         Ok(Arc::clone(&self.databases[index].0))
     }
 
-    /// Asks each database to which the settings assign no stores whether it has the store. Returns the index of the
-    /// database that has the store.
+    /// Finds the database of a store that the settings do not name. Some databases have no list of stores in the
+    /// settings. Asks each of them whether its tables have this store. Returns the index of the database that has it.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.databases.len())
             .filter(|index| self.databases[*index].1.is_none())

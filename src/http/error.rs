@@ -54,8 +54,8 @@ pub enum ApiError {
     TooManySessions,
     /// Too many requests of the store are using the database, or are waiting for it.
     TooMuchAtOnce,
-    /// The request exceeds a rate limit: the limit of its token, or, if it has no valid token, of its client's address.
-    /// The value is the time until the next request is allowed.
+    /// The request exceeds a rate limit. For a valid token, this is the limit of the token. Otherwise it is the limit
+    /// of the client's address. The value is the time until the next request is allowed.
     TooManyRequests(Duration),
     /// The node already has its maximum number of connections.
     TooManyConnections,
@@ -139,8 +139,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the node does not know the client when it returns the error, because the token is not verified yet or is
-    /// not valid. A request with such an error counts against the rate limit of its client's address.
+    /// Whether the client is unknown when this error occurs: its token is not verified yet, or is not valid. Requests
+    /// with such errors count against the rate limit of the client's address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,

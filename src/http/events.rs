@@ -95,8 +95,8 @@ async fn read(
     }
 }
 
-/// Returns one event with all its parts. A stream leaves out the large parts of a large event, so a client requests the
-/// whole event from this route.
+/// Returns one event with all its parts. A stream leaves out large parts of a large event, such as its items. The
+/// client can request the whole event from this route.
 pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { database, store, .. } = &access;
     let id = call.event()?;

@@ -17,15 +17,16 @@ use crate::token::idempotency::{self, Claimed, Executed, Execution, IdempotencyK
 
 /// Maximum length of an `Idempotency-Key`, in characters.
 pub const MAX_KEY_CHARACTERS: usize = 255;
-/// Maximum size of the body of a request with a key, in bytes. No route accepts a larger body.
+/// Maximum size of the body of a request with an `Idempotency-Key`, in bytes. No route accepts a larger body.
 const MAX_BODY_BYTES: usize = 32 * 1024;
 const KEY: &str = "idempotency-key";
 /// This response header tells the client that the response repeats the response of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const WANTED: &str = "one key of 1 to 255 visible ASCII characters, such as a UUID";
 
-/// Executes a request of a store. A POST with an `Idempotency-Key` is executed once, and a repetition gets the first
-/// response. For other methods the key is ignored, because a repeated GET, PUT or DELETE has no further effect.
+/// Executes a request to a route of one store. A POST with an `Idempotency-Key` is executed once, and a repetition gets
+/// the first response. For other methods the key is ignored, because a repeated GET, PUT or DELETE has no further
+/// effect.
 pub async fn answer(
     access: Access,
     mut call: ApiRequest,
@@ -84,8 +85,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     is_key.then(|| Some(key.to_owned())).ok_or(wrong)
 }
 
-/// Saves a final response, so that a repetition of the request gets it. If the request failed or was refused before it
-/// had an effect, saves no response. Returns the response unchanged.
+/// Saves the response if it is final, so that a repetition of the request gets the same response. If the request
+/// failed, or was refused before it had an effect, saves no response. Returns the response unchanged.
 async fn keep(pool: &Pool, execution: Execution, answered: Response) -> Result<Response, ApiError> {
     let (head, body) = answered.into_parts();
     let body = body.collect().await.map_err(ApiError::database)?.to_bytes();
@@ -103,7 +104,7 @@ async fn keep(pool: &Pool, execution: Execution, answered: Response) -> Result<R
     Ok(Response::from_parts(head, body.into()))
 }
 
-/// Builds the response to a repetition from the first response.
+/// Builds the response to a repeated request from the saved `status` and `body` of the first response.
 fn replay(status: u16, body: String) -> Result<Response, ApiError> {
     let status = StatusCode::from_u16(status).map_err(ApiError::database)?;
     let mut answer = match body.is_empty() {

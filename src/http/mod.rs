@@ -52,7 +52,7 @@ use server::Connection;
 /// The common prefix of the paths to which web pages of other origins may send requests.
 const API: &str = "/api/partner/";
 
-/// One served database: the parts of the node that the routes use for it.
+/// The parts of the node that belong to one served database, as far as the routes use them.
 pub struct DatabaseContext {
     /// The index of the database in the settings.
     pub number: usize,
@@ -68,7 +68,7 @@ pub struct DatabaseContext {
     pub draining: watch::Receiver<bool>,
     /// Tracks the tasks of sessions, so that a shutdown can wait for them.
     pub sessions: TaskTracker,
-    /// The node's self-test of this database.
+    /// The results of the node's self-test of this database.
     pub canary: CanaryReport,
     /// Whether a Telegram bot is configured.
     pub bot: Bot,

@@ -34,8 +34,8 @@ pub struct Opened {
 }
 
 impl TokenAccess {
-    /// Whether the node serves several databases, and the token is a JWT, which may be valid in each of them. Any other
-    /// token is stored in one database only.
+    /// Whether the token may be valid in several databases: it is a JWT, and the node serves several databases. Any
+    /// other token is stored in one database only.
     pub fn is_of_all(&self) -> bool {
         matches!(self.presented, Presented::Jwt(_)) && self.databases.are_several()
     }

@@ -18,8 +18,8 @@ pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiEr
 }
 
 /// Returns whether load balancers should send clients to this node. A node with several databases is ready if at least
-/// one of them works. If a database has failed, other nodes cannot use it either, so a load balancer could not help its
-/// clients.
+/// one of them works. A failed database has failed for all nodes. So another node could not serve the clients of this
+/// database either.
 pub async fn readyz(databases: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |database: &DatabaseContext| match (database.feed_health.is_fresh(), *database.listen_state.borrow()) {
         (false, _) => "away",

@@ -27,8 +27,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
-/// The ends of the names of files that a browser may open as a page or run as a worker. Only these files get the
-/// security headers.
+/// The endings of some file names. A browser may open a file with such a name as a page, or run it as a worker. Only
+/// these files get the security headers.
 const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
 
 /// The name of the header `Cross-Origin-Opener-Policy`. It separates the panel's window from windows of other origins,

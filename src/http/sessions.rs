@@ -100,7 +100,8 @@ pub fn refused(why: Refused, store: Option<&StoreId>, token: TokenId) -> ApiErro
     }
 }
 
-/// Counts and logs that a store or token already has its maximum number of sessions. Returns the error for the client.
+/// Counts and logs a refused session: the store, or the token, already has its maximum number of sessions. Returns the
+/// error for the client.
 fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);

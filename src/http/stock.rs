@@ -13,7 +13,7 @@ use super::response;
 use crate::store::stock::{self, MAX_ITEM_CHARACTERS, OutOfStock, StockOutcome};
 use crate::store::until::Until;
 
-/// The JSON body that puts an item on the stop list.
+/// The JSON body of a request that puts an item on the stop list, because the item is out of stock.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StopRequest {
@@ -28,12 +28,13 @@ const WANTED: &str = "{\"item\":\"Margherita\"} (up to 200 characters), until so
      \"until\":\"2026-11-24T19:00:00Z\", later than now and within a week; and if you like \"by\" (up to 60 characters)";
 const FULL: &str = "an item less: the stop list of a store holds 500 items; put some back first";
 
-/// Returns the stop list of a store.
+/// Returns the stop list of a store: the items that are out of stock.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     answer(&access).await
 }
 
-/// Puts an item on the stop list, or changes the time at which the item is on sale again. Returns the list.
+/// Puts an item on the stop list, because it is out of stock. If the item is on the list already, changes the time at
+/// which it is on sale again. Returns the list.
 pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let wanted: StopRequest = call.body.json(MAX_CHANGE_BYTES, WANTED).await?;
     let is_open = wanted.minutes.is_none() && wanted.until.is_none();
@@ -52,7 +53,8 @@ pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError
     }
 }
 
-/// Removes an item from the stop list. The request also succeeds if the item is not on the list. Returns the list.
+/// Removes an item from the stop list, because it is on sale again. The request also succeeds if the item is not on the
+/// list. Returns the list.
 pub async fn put_back(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let item = call.query.get("item").map(str::trim);

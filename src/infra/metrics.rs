@@ -30,8 +30,8 @@ pub struct Hot {
     pub reads: Counter,
     /// Rows read from the journal, by row type. [`journal_type`] returns the index of a type.
     pub journal_events: [Counter; Write::ALL.len() + 1],
-    /// Events published to stores that have a session on this node, by event type. The index is the discriminant of
-    /// [`EventType`].
+    /// Number of published events, by event type. Only events of stores with a session on this node are counted. The
+    /// index is the discriminant of [`EventType`].
     pub events: [Counter; EventType::ALL.len()],
     /// Time in seconds from the trigger that wrote an event until the event was flushed to a client's socket. Each
     /// flush records only the latency of its oldest event.
@@ -45,7 +45,7 @@ pub struct Hot {
 }
 
 /// Names of the types of journal rows, as a metric's label. The first four are the kinds of writes to a shop's table.
-/// `engine` are events that Vestnik itself writes.
+/// The events of type `engine` are written by Vestnik itself.
 const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
 
 /// The index of a journal event's type in `JOURNAL_TYPES`.
@@ -68,9 +68,9 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     polled: counter!("vestnik_deliveries_total", "mode" => "polling"),
 });
 
-/// A latency histogram with fixed buckets. It exists because the metrics recorder's own histogram keeps every sample
-/// until the next scrape. It needs 16 bytes for each flush of each session, so a busy store would need a hundred
-/// megabytes within seconds.
+/// A latency histogram with fixed buckets, which needs little memory. The metrics recorder's own histogram keeps every
+/// sample until the next scrape: 16 bytes for each flush of each session. With a busy store, these samples would need a
+/// hundred megabytes within seconds.
 #[derive(Debug, Default)]
 pub struct Latency {
     /// Element `i` counts the samples in bucket `i`: up to bound `i`, and above bound `i - 1`. The last element counts

@@ -17,7 +17,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A limit in actions a second. `per_second` and `burst` must be at least 1.
+    /// Creates a limit of `per_second` actions a second. `per_second` and `burst` must be at least 1.
     pub const fn per_second(per_second: u32, burst: u32) -> Self {
         Self {
             interval: Duration::from_nanos(1_000_000_000 / per_second as u64),
@@ -25,8 +25,8 @@ impl Rate {
         }
     }
 
-    /// A limit for actions that each need the CPU time `time` on one core. It allows as many actions as all cores of
-    /// the machine can execute.
+    /// Creates a limit for actions that each need the CPU time `time` of one core. It allows as many actions as all
+    /// cores of the machine can execute.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {

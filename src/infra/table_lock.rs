@@ -24,15 +24,16 @@ const HARMLESS_LOCK_MS: u32 = 3000;
 /// Receives progress lines for the person who runs the command. Each completed step and each wait gives one line.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
-/// The error type of an attempt. It may contain an error of Postgres, such as a lock time-out.
+/// The error type of one attempt of [`with_lock_retries`]. It may contain an error of Postgres, such as a lock
+/// time-out.
 pub trait LockError: From<tokio_postgres::Error> {
     /// The error of Postgres that made the attempt fail. `None`: the attempt failed for another reason.
     fn postgres(&self) -> Option<&tokio_postgres::Error>;
 }
 
-/// Repeats `attempt` while it fails because a table is locked, for at most ten minutes. Meanwhile, reports which
-/// processes hold the lock. The progress lines of a failed attempt are dropped, because the next attempt repeats its
-/// steps.
+/// Calls `attempt`, which locks tables and changes them. While it fails because a table is locked, calls it again, for
+/// at most ten minutes. Meanwhile, reports which processes hold the lock. The progress lines of a failed attempt are
+/// dropped, because the next attempt repeats its steps.
 pub async fn with_lock_retries<T, E: LockError>(
     client: &mut Client,
     tables: &[String],

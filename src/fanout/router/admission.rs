@@ -37,7 +37,8 @@ pub struct TooMany;
 pub struct Admission {
     limiter: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
-    /// The lock of the task that fills the event cache with past events from the journal.
+    /// The task that fills the event cache with past events from the journal holds this lock, so that only one task
+    /// does so.
     warming: Mutex<()>,
 }
 

@@ -54,7 +54,7 @@ struct Shared {
 pub struct BatchPart<'a> {
     /// The events of the part.
     pub events: &'a [Published],
-    /// The WebSocket frames of these events.
+    /// The WebSocket frames of the part's events.
     pub frames: Bytes,
 }
 
@@ -93,9 +93,9 @@ impl Batch {
         self.0.frames.len()
     }
 
-    /// Splits the batch into parts of whole events. Each part, except the last, has at least `bytes` bytes, and no
-    /// event after the one that reaches this size. A session has a separate deadline for each part, so that a slow
-    /// client can receive a large batch.
+    /// Splits the batch into parts of whole events. Each part has just enough events for a size of at least `bytes`
+    /// bytes. Only the last part may be smaller. A session has a separate deadline for each part, so that a slow client
+    /// can receive a large batch.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {

@@ -178,8 +178,8 @@ impl EventCache {
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The position at which the cache begins, if past events should be added before it. `None`: past events were added
-    /// already, or the cache is not in use.
+    /// The position at which the cache begins, if past events should be added before this position. `None`: past events
+    /// were added already, or the cache is not in use.
     pub fn wants_history(&self) -> Option<Position> {
         self.cached
             .as_ref()

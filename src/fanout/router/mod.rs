@@ -100,7 +100,8 @@ impl Router {
         }
     }
 
-    /// Sets the maximum size of an event's payload, in bytes. The router leaves out the large parts of a larger event.
+    /// Sets the maximum size of an event's payload, in bytes. The router leaves out large parts of a larger event, such
+    /// as its items.
     pub fn with_max_event_bytes(mut self, max_event_bytes: usize) -> Self {
         self.max_event_bytes = max_event_bytes;
         self
@@ -164,7 +165,7 @@ impl Router {
         })
     }
 
-    /// Returns those of the events whose store has a session on this node.
+    /// Returns the events whose store has a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
         let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.is_watched(store));
@@ -175,8 +176,8 @@ impl Router {
     /// cursors before and after these events. Each session gets `after` only with its last event: earlier, the cursor
     /// would cover events that the client does not have yet.
     ///
-    /// Returns [`NotLookedUp`], and publishes nothing, if a store got its first session after the look-ups in
-    /// `translation`.
+    /// `translation` has values that the feed has looked up, but only for stores that had a session at that time. If a
+    /// store got its first session later, publishes nothing and returns [`NotLookedUp`].
     pub fn publish(
         &self,
         epoch: Epoch,
@@ -261,8 +262,8 @@ impl Router {
     }
 
     /// Sets the feed's position when the feed starts, and after a read that was published in chunks. If the [`Epoch`]
-    /// is new, ends all sessions before they get a new cursor. Each client must reconnect with a cursor of the old
-    /// epoch: such a cursor tells the server that the client's lists are out of date.
+    /// is new, cursors of the old epoch are no longer valid, so all sessions end. Each client then reconnects with an
+    /// old cursor, and the server tells it to reload its lists.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -295,19 +296,20 @@ impl Router {
         inner.recent.replay_from(store, *epoch, cursor)
     }
 
-    /// Removes all events from the event cache, because some of them may have changed in the journal.
+    /// Removes all events from the event cache. The feed calls this method when a customer's data may have been erased
+    /// from the journal.
     pub fn clear_cache(&self) {
         self.lock().recent.clear();
     }
 
-    /// The position at which the event cache begins, if past events should be added before it. `None`: past events were
-    /// added already, or the cache is not in use.
+    /// The position at which the event cache begins, if past events should be added before this position. `None`: past
+    /// events were added already, or the cache is not in use.
     pub fn wants_history(&self) -> Option<Position> {
         self.lock().recent.wants_history()
     }
 
-    /// Adds past events to the event cache. `base` is the result of [`Router::wants_history`]. The caller must read the
-    /// events after that call.
+    /// Adds past events from the journal to the event cache. `base` is the result of [`Router::wants_history`]. The
+    /// caller must first call `wants_history`, and then read the events.
     pub fn prepend_history(&self, base: &Position, history: History) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == history.epoch) {

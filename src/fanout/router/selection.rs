@@ -25,8 +25,8 @@ pub struct ManyStores {
     pub stores: StoreSet,
     /// The types of events that the session receives. `None`: all types.
     pub types: Option<Vec<EventType>>,
-    /// The stores to which the token gave access when the client subscribed to all its stores. `None`: the client named
-    /// each store.
+    /// If the client subscribed to all stores of its token: the stores to which the token gave access at that time.
+    /// `None`: the client named each store.
     pub granted: Option<Stores>,
 }
 
@@ -89,8 +89,9 @@ impl Selection {
 }
 
 impl RouterState {
-    /// The subscribers that share a session limit with this selection. These are the sessions of the selected store, or
-    /// all sessions of several stores. `None`: the selected store has no session.
+    /// The subscribers that count against the same limit of sessions as this selection. For one store, these are the
+    /// store's sessions. For several stores, these are all sessions that select several stores. `None`: the selected
+    /// store has no session.
     pub(super) fn group(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
         match selection {
             Selection::Store(store) => self.stores.get_mut(store),
@@ -122,14 +123,14 @@ impl RouterState {
 }
 
 impl Router {
-    /// Starts a subscription to several stores. All sessions of several stores together have the same limit as the
-    /// sessions of one store.
+    /// Starts a subscription to several stores. All sessions that select several stores share one limit, which is as
+    /// high as the limit of one store.
     pub fn subscribe_many(self: &Arc<Self>, many: &Arc<ManyStores>, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Many(Arc::clone(many)), holder)
     }
 
-    /// Hands the events of a read of the journal to the sessions of several stores. The cursor `after` covers the
-    /// events of all stores, so a session gets it only with its last event.
+    /// Hands the events of a read of the journal to the sessions that select several stores. The cursor `after` covers
+    /// the events of all stores, so a session gets this cursor only with its last event.
     pub(super) fn hand_over_to_many(
         &self,
         inner: &mut RouterState,

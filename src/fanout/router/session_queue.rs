@@ -66,14 +66,14 @@ impl SessionQueue {
         fits
     }
 
-    /// Queues a message to the client that it must reload its lists.
+    /// Queues a message that tells the client to reload its lists.
     pub fn resync(&self, cursor: &Arc<str>) {
         self.queue().batches.push_back(Queued::Resync(Arc::clone(cursor)));
         self.waker.wake();
     }
 
-    /// Queues a message to the client about the journal. `None`: the node cannot read the journal now. `Some`: the node
-    /// reads the journal again, and the value is the cursor that covers all published events.
+    /// Queues a message that tells the client whether the node can read the journal. `None`: the node cannot read it
+    /// now. `Some`: the node can read it again, and the value is the cursor that covers all published events.
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);
@@ -111,7 +111,7 @@ impl SessionQueue {
         self.queue().bytes
     }
 
-    /// Calls `look` now and after every change of the queue, until it returns a value. The result is this value.
+    /// Calls `look` now and after every change of the queue, until `look` returns a value. The result is this value.
     pub fn poll<T>(&self, context: &mut Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
         if let Some(found) = look(self) {
             return Poll::Ready(found);

@@ -109,7 +109,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// Returns the number of frames whose head becomes complete with these bytes.
+    /// Processes the next bytes from the client. Returns the number of frames whose head became complete.
     fn begun_by(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while let Some((first, rest)) = bytes.split_first() {

@@ -40,6 +40,7 @@ pub struct Hub {
     pub recorder: ReceiptRecorder,
     /// The sources (attached tables of shops) with their mappings, which translate rows of the journal.
     pub sources: Arc<Registry>,
-    /// Looks up values of an order that its row in the journal lacks, such as its items.
+    /// Looks up values of an order in other tables of the shop, such as the order's items. The order's row in the
+    /// journal lacks these values.
     pub lookup: Arc<Lookup>,
 }

@@ -1,4 +1,4 @@
-//! The messages between server and client, without events, and the close codes of sessions.
+//! All messages between server and client except events, and the close codes of sessions.
 
 use std::time::Duration;
 
@@ -193,7 +193,8 @@ pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
-/// Tells the client that this node cannot read the journal now. There may be newer events that the client does not get.
+/// Tells the client that this node cannot read the journal now. There may be newer events that the client has not
+/// received yet.
 pub const STALE: &str = r#"{"type":"stale"}"#;
 
 /// The reason in a `resync_required` message to a client with live events: a mapping was changed, or a source's table

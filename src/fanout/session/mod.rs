@@ -189,8 +189,8 @@ impl Session {
         }
     }
 
-    /// Sends a queued item, and the items that follow it in the queue, in one write. A large batch is sent in parts,
-    /// and each part has its own deadline.
+    /// Sends a queued item, and then the items that follow it in the queue. Small batches are written together. A large
+    /// batch is sent in parts, and each part has its own deadline.
     async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;

@@ -1,6 +1,6 @@
 //! Records whether the client of a session is a panel. Also counts the streams of Server-Sent Events that panels have
-//! open on this node. A panel with such a stream sends its receipts in separate requests, for which the node must know
-//! whether the stream exists.
+//! open on this node. A panel with such a stream sends its receipts in separate requests. The node then looks up
+//! whether the stream is open, and so finds the channel of the receipts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -28,8 +28,8 @@ enum Next {
 }
 
 impl Hub {
-    /// Translates rows of the journal into the events that clients receive, in the same order. Leaves out the large
-    /// parts of a large event.
+    /// Translates rows of the journal into the events that clients receive, in the same order. Leaves out large parts
+    /// of a large event, such as its items.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let mut events = self.translate_whole(rows).await?;
         let max_bytes = self.router.max_event_bytes();
@@ -37,7 +37,7 @@ impl Hub {
         Ok(events)
     }
 
-    /// Translates rows of the journal as [`Self::translate`] does, but keeps the large parts of large events.
+    /// Translates rows of the journal as [`Self::translate`] does, but leaves nothing out, however large an event is.
     pub async fn translate_whole(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;

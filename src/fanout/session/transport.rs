@@ -41,7 +41,7 @@ pub trait Transport: Send {
     fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
     /// Waits for the client's next input. Cancel safe: dropping the future loses no input.
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
-    /// Tells the client the reason of the session's end, if the client still reads, and closes the connection.
+    /// Closes the connection. A client that still reads first gets the reason why the session ends.
     fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 
     /// Adds events of a batch to the transport's buffer. The encoded text of a batch is shared by several sessions. A

@@ -51,8 +51,8 @@ pub struct Ws {
     write_buffer: WriteBuffer,
 }
 
-/// Waits for the upgrade, and runs the session. If `session` is an error, sends it to the client as the reason of the
-/// close. `after` is the client's cursor from an earlier session. `None`: the client has no cursor.
+/// Waits for the upgrade, and runs the session. If `session` is an error, closes the WebSocket with this error as the
+/// reason. `after` is the client's cursor from an earlier session. `None`: the client has no cursor.
 pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
     // The future is boxed, because it ends before the session becomes idle, and should occupy no memory after its end.
     let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {

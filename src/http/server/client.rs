@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use warp::http::HeaderMap;
 
-/// Length of the fixed part of a PROXY header of version 2, bytes. The addresses follow this part.
+/// Length of the fixed part of a PROXY header of version 2, in bytes. The addresses follow this part.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Maximum length of the variable part of a PROXY header, bytes. This part has the addresses, and optional values of
+/// Maximum length of the variable part of a PROXY header, in bytes. This part has the addresses, and optional values of
 /// the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";

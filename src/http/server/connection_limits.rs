@@ -31,7 +31,7 @@ pub struct Limits {
     pub max: usize,
     /// Maximum number of guests. A guest is a connection without a valid token.
     pub max_guests: usize,
-    /// Maximum number of guests from one network.
+    /// Maximum number of guests from one network. A guest is a connection without a valid token.
     pub max_guests_of_network: usize,
 }
 
@@ -59,14 +59,15 @@ pub enum Origin {
     Proxy,
 }
 
-/// The limit that a new connection exceeded. To make room, the server closed the connection of a guest.
+/// The limit that made the server close a guest. A guest is a connection without a valid token. The server closes it to
+/// make room for a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// The limit of all connections.
+    /// The limit of all connections, with and without a valid token.
     All,
-    /// The limit of all guests.
+    /// The limit of all guests (connections without a valid token).
     Guests,
-    /// The limit of guests from one network.
+    /// The limit of guests (connections without a valid token) from one network.
     Network,
 }
 
@@ -100,7 +101,8 @@ struct Inner {
     next_number: u64,
     /// The network of each guest. A guest is a connection without a valid token. The key is the guest's number.
     guest_networks: HashMap<u64, Network>,
-    /// The guests of each network. The inner key is the guest's number; an older guest has a lower number.
+    /// The guests (connections without a valid token) of each network. The inner key is the guest's number; an older
+    /// guest has a lower number.
     networks: HashMap<Network, BTreeMap<u64, Weak<ConnectionSlot>>>,
     /// All networks with guests, ordered by the number of guests, and then by the age of the oldest guest. If a guest
     /// must be closed, it is the oldest guest of the last network in this order.
@@ -112,7 +114,8 @@ struct Inner {
 pub struct ConnectionSlot {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    /// The maximum number of all connections when this connection was admitted.
+    /// Maximum number of all connections at the time when this connection was admitted. The number is lower if the
+    /// system has few file descriptors.
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
@@ -120,7 +123,7 @@ pub struct ConnectionSlot {
     close: Notify,
 }
 
-/// How the server closes a guest's connection to make room for another connection.
+/// How the server closes a guest (a connection without a valid token) to make room for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
     /// The client gets an error response with the reason before the connection is closed.
@@ -143,9 +146,9 @@ impl ConnectionLimits {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a new connection as a guest. `files` is the number of connections for which the system has file
-    /// descriptors. Returns the connection's slot. If another guest is closed to make room, also returns the limit that
-    /// the new connection exceeded.
+    /// Admits a new connection. It is a guest until its client sends a valid token. `files` is the number of
+    /// connections for which the system has file descriptors. Returns the connection's slot. If an older guest is
+    /// closed to make room, also returns the limit that was reached.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,
@@ -192,12 +195,13 @@ impl ConnectionLimits {
         Ok((slot, closed))
     }
 
-    /// Closes a guest, because the system has no free file descriptor. Returns `false` if there is no guest.
+    /// Closes a guest (a connection without a valid token), because the system has no free file descriptor. Returns
+    /// `false` if there is no guest.
     pub fn close_a_guest(&self) -> bool {
         self.inner().close_a_guest(Closing::AtOnce)
     }
 
-    /// The number of open connections, and the number of guests among them.
+    /// The number of all open connections, and the number of guests (connections without a valid token) among them.
     pub fn count(&self) -> (usize, usize) {
         let inner = self.inner();
         (inner.open, inner.guests)
@@ -209,7 +213,8 @@ impl Inner {
         self.networks.get(&network).map_or(0, BTreeMap::len)
     }
 
-    /// Applies `change` to the guests of a network, and updates the network's rank in `crowded`.
+    /// Applies `change` to the guests (connections without a valid token) of a network. Then moves the network in
+    /// `crowded`, which is ordered by the number of guests.
     fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<ConnectionSlot>>)) {
         let guests = self.networks.entry(network).or_default();
         let rank = |guests: &BTreeMap<u64, _>| {
@@ -290,7 +295,8 @@ impl ConnectionSlot {
         Ok(())
     }
 
-    /// Moves this guest to the network of its real client, whose address a trusted proxy has forwarded.
+    /// Counts this connection in the network of its real client, whose address a trusted proxy has forwarded. Before,
+    /// it was counted in the proxy's network. A connection with a valid token counts in no network.
     pub fn is_of(self: &Arc<Self>, network: Network) {
         let mut inner = self.limits.inner();
         if !self.is_guest.load(Ordering::Relaxed) {
@@ -303,7 +309,7 @@ impl ConnectionSlot {
         inner.add_guest(network, self.number, self);
     }
 
-    /// Waits until the limits require that this connection is closed. Returns how to close it.
+    /// Waits until the server must close this connection to make room for others. Returns how to close it.
     pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;

@@ -19,7 +19,8 @@ use super::{Certificate, Proxies};
 
 /// A PROXY header of version 2 without a client address. It means that the proxy connects for itself.
 const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-/// The host name in the header `Host` if the setting `http.hosts` is empty.
+/// The host name in the node's own requests if the setting `http.hosts` is empty. The server then accepts any host
+/// name.
 const ANY_HOST: &str = "localhost";
 
 /// The data with which a node connects to its own listening socket: address, host name and certificate.
@@ -34,10 +35,11 @@ pub struct Loopback {
 /// The reason why the node could not connect to itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreached {
-    /// The server is busy: the connection exceeded a limit that applies to clients, too.
+    /// The server responded with 429 or 503: it is busy, or the connection exceeded a limit that applies to clients,
+    /// too.
     #[error("the server is busy: it answered {0}")]
     Busy(StatusCode),
-    /// The server responded with another error status.
+    /// The server responded with an error status that does not mean "busy": not 429 or 503.
     #[error("the server answered {0}")]
     Refused(StatusCode),
     /// The connection failed.

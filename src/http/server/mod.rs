@@ -228,8 +228,8 @@ impl Server {
         }
     }
 
-    /// Handles a failed accept, usually because the system has no free file descriptor. Closes a guest, and waits for
-    /// `ACCEPT_PAUSE`.
+    /// Handles a failed accept, usually because the system has no free file descriptor. Closes a guest (a connection
+    /// without a valid token), and waits for `ACCEPT_PAUSE`.
     async fn no_socket(&self, error: &std::io::Error) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "system").increment(1);
@@ -242,7 +242,7 @@ impl Server {
 }
 
 impl Full {
-    /// Counts and logs that a connection was refused because no slot is free.
+    /// Counts and logs a connection that was refused because no slot is free.
     pub fn log(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);

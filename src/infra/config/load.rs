@@ -36,8 +36,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources of this process. The settings file is `file` (from `--config FILE`). If `file` is `None`, it is
-    /// `./vestnik.toml`, if this file exists.
+    /// The sources of this process. The settings file is `file` (from `--config FILE`). If `file` is `None`, the
+    /// settings file is `./vestnik.toml`. If that does not exist, no settings file is read.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|usual| usual.exists());
         Self {

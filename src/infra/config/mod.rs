@@ -183,7 +183,7 @@ pub enum ShopSchema {
 /// journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// Time for which events are kept. Clients that reconnect and lists of earlier events need them.
+    /// Time for which events are kept. Reconnecting clients and lists of earlier events need them.
     pub retention: Duration,
     /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: the
     /// reconciler is off.
@@ -197,7 +197,8 @@ pub struct Session {
     pub ping_interval: Duration,
     /// Maximum number of bytes that wait to be sent to one session. Above this number, the session is closed.
     pub send_queue_bytes: usize,
-    /// Maximum size of an event's payload, in bytes. Vestnik leaves out the large parts of a larger payload.
+    /// Maximum size of an event's payload, in bytes. Vestnik leaves out large parts of a larger payload, such as the
+    /// items.
     pub max_event_bytes: usize,
     /// Maximum number of sessions of one store on this node.
     pub max_per_store: usize,

@@ -8,8 +8,8 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum difference between a message's lease and the deadline for sending it, in seconds. After the deadline, the
-/// node needs this time to save the outcome before the lease ends. During the lease, no other node sends the message.
+/// Minimum time from the deadline for sending a message to the end of the message's lease, in seconds. The node needs
+/// this time to save the outcome. Until the lease ends, no other node sends the message.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {

@@ -32,8 +32,9 @@ const TAKEN: [&str; 17] = [
     "channel_binding",
     "load_balance_hosts",
 ];
-/// Parameters that Vestnik rejects, because without them the connection would be less safe than the operator requested.
-/// Each parameter has a list of values that may be ignored safely.
+/// Parameters that Vestnik does not support and must not ignore: without them, the connection would be less safe than
+/// the operator requested. A connection string with such a parameter is rejected, unless the parameter has one of the
+/// listed values.
 const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("requirepeer", &[]),
     ("require_auth", &[]),

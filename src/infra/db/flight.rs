@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Row, RowStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Time limit of a cancellation. If Postgres cannot be reached in this time, the statement ends by itself, or when its
-/// connection ends.
+/// Time limit of a cancellation. If Postgres cannot be reached in this time, the statement is not cancelled. It then
+/// ends by itself, or when its connection ends.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
 /// Time limit of a cancellation through a pooler. A pooler ignores a cancellation whose sender disconnects early, as
 /// tokio-postgres does. So the cancellation is sent repeatedly until the connection has ended.
@@ -73,7 +73,7 @@ impl Canceller {
         });
     }
 
-    /// Sends the cancellation. Through a pooler, sends it again until the connection has ended.
+    /// Sends the cancellation to Postgres. If there is a pooler, sends it repeatedly, until the connection has ended.
     async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -89,8 +89,8 @@ impl Canceller {
         }
     }
 
-    /// Closes the connection after the time limit of the cancellation, if it is still open then. `Client` calls this
-    /// method when it is dropped and the caller of a statement has stopped waiting.
+    /// Closes the connection after a delay, if it is still open then. The delay is the time limit of a cancellation.
+    /// `Client` calls this method when it is dropped, if the cancellation of a statement may not have ended.
     pub fn linger(&self) {
         let (driver, deadline) = (self.driver.clone(), self.deadline());
         match Handle::try_current() {

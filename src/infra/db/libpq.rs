@@ -54,7 +54,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Uses these names and values of environment variables.
+    /// Takes the environment variables from these names and values.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         // Ignore empty variables, because many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
@@ -63,7 +63,7 @@ impl Surroundings {
         }
     }
 
-    /// Uses the environment of this process.
+    /// Takes the environment variables of this process.
     pub fn of_process() -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -76,9 +76,9 @@ impl Surroundings {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Adds the parameters that the connection string lacks. The connection string or PGSERVICE may name a service,
-    /// which is a named group of parameters in a file. The service has precedence over the environment, and the
-    /// environment over the password file.
+    /// Adds parameters that the connection string lacks. A service is a named group of parameters in a file; the
+    /// connection string or PGSERVICE may name one. Parameters of the service have precedence over environment
+    /// variables, and these have precedence over the password file.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
@@ -200,8 +200,8 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
     text.lines().find_map(|line| password_in(line, wanted))
 }
 
-/// Returns the password of a password file's line `host:port:database:user:password`. `None`: the line does not match
-/// `wanted`, which has the first four values.
+/// Parses a password file's line `host:port:database:user:password`. Returns the password if the line is for `wanted`:
+/// a host, port, database and user. `None`: the line is for another connection.
 fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;

@@ -207,8 +207,8 @@ pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error>
     }
 }
 
-/// Opens a connection with its own Postgres backend, for session locks and session settings. Fails with
-/// [`Error::Pooled`] behind a transaction pooler.
+/// Opens a connection with its own Postgres backend, for advisory locks and settings that outlast a transaction. Fails
+/// with [`Error::Pooled`] behind a transaction pooler.
 pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
     let (client, connection) = connect_raw(url, role).await?;
     drive(connection);

@@ -83,7 +83,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Sets a parameter. An empty value means that the parameter is missing, so it changes nothing.
+    /// Sets a parameter. If `value` is empty, changes nothing: an empty value means that the parameter is missing.
     pub fn put(&mut self, name: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value);
@@ -145,8 +145,8 @@ fn decoded(text: &str) -> Result<String, Unreadable> {
         .into_owned())
 }
 
-/// Splits a text with `name=value` pairs, which begins with a value. Returns the first value, which may be quoted, and
-/// the rest of the text.
+/// Parses the value at the start of `text`, which is the part of a connection string after `name=`. Returns the value
+/// without quotes, and the rest of the text.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();

@@ -16,7 +16,7 @@ pub const POOL_WAIT: Duration = Duration::from_secs(5);
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// A connection that was lent less than this time ago is lent again without a probe. When thousands of panels
 /// reconnect, each connection is lent every 25 ms, so no time is lost with probes. A statement on a broken connection
-/// waits longer than this time, so the pool probes the connection before it lends it again.
+/// waits longer than this time. So the pool probes each broken connection before it lends the connection again.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);
 
 /// A pool of connections to Postgres. Each connection is lent to one caller at a time.

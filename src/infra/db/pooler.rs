@@ -16,8 +16,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 
-/// Number of other connections that are opened for the comparison with one connection. If the connection shares its
-/// backend with none of them, it has its own backend.
+/// Number of other connections that are opened to test whether a first connection has its own backend. The test fails
+/// if one of the other connections uses the backend of the first connection.
 const LOOKS: usize = 3;
 /// Length of the end of a cancellation request, in bytes: a process id and a secret, four bytes each.
 const CANCEL_TAIL: usize = 8;
@@ -53,8 +53,8 @@ pub async fn process(client: &Client) -> Result<Option<i32>, Error> {
     number(client, "select pg_backend_pid()").await
 }
 
-/// Whether the connection keeps its Postgres backend between transactions, although it goes through a pooler. `other`
-/// opens another connection to the same address, for comparison.
+/// Whether the connection `client` keeps the same Postgres backend for all its transactions, although it goes through a
+/// pooler. `other` opens further connections to the same address, for comparison.
 pub async fn is_kept(
     client: &Client,
     other: impl Fn() -> BoxFuture<'static, Result<Client, Error>>,

@@ -84,7 +84,7 @@ pub enum Error {
     File {
         /// The connection parameter that names the file.
         what: &'static str,
-        /// The path of the file.
+        /// The path of the file of certificates or keys.
         path: PathBuf,
         /// What is wrong with the file, and how to correct it.
         problem: String,
@@ -299,8 +299,8 @@ impl fmt::Display for Tls {
     }
 }
 
-/// Parses `sslmode`. If the operating system's root certificates are trusted, the default is `verify-full`, because
-/// their authorities sign certificates for any server.
+/// Parses `sslmode`. If the operating system's root certificates are trusted, the default is `verify-full`, which also
+/// checks the host name. A weaker mode would accept any server that has a public certificate.
 fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
     let system = roots == Some(&Roots::System);
     let Some(given) = given else {

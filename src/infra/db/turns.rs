@@ -21,13 +21,13 @@ pub const WAITING_PRESSES: usize = 32;
 /// Maximum time that a request waits for a turn. A turn is the permission to run.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The reason why a request got no turn (no permission to run).
+/// The reason why a request got no turn. A turn is the permission to run one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
     /// The store itself has too many running or waiting requests.
     #[error("this store asks for too much at once")]
     Store,
-    /// The requests of all stores use all turns of the database.
+    /// All turns of the database are in use. A turn is the permission to run one request.
     #[error("as many requests run as may, for {} s already", PATIENCE.as_secs())]
     Database,
 }
@@ -37,13 +37,14 @@ pub enum Busy {
 #[derive(Debug)]
 pub struct Turns {
     stores: Mutex<HashMap<Box<str>, StoreQueue>>,
-    /// The permits that all stores share.
+    /// The permits to run a request, which all stores share.
     all: Arc<Semaphore>,
     /// Maximum number of requests of one store that wait for a turn.
     waiting: usize,
 }
 
-/// The requests of one store that run or wait. `requests` is their number.
+/// The requests of one store: those that run, and those that wait for a turn. `requests` is the number of both
+/// together.
 #[derive(Debug)]
 struct StoreQueue {
     turns: Arc<Semaphore>,
@@ -51,8 +52,8 @@ struct StoreQueue {
 }
 
 impl Turns {
-    /// Creates the turns. At most `in_all` requests of all stores together run at the same time. At most `waiting`
-    /// further requests of each store wait.
+    /// Creates the turns of a database. At most `in_all` requests run at the same time, whatever their stores. In
+    /// addition, at most `waiting` requests of each store wait.
     pub fn new(in_all: usize, waiting: usize) -> Self {
         Self {
             stores: Mutex::default(),
@@ -121,15 +122,16 @@ pub struct Turn<'a> {
     _count: RequestCount<'a>,
 }
 
-/// The connections for lists, history and statistics, whose statements may be slow, with a limit for each store. Token
-/// checks and acknowledgements use other connections, so they never wait for these statements.
+/// The connections for lists, history and statistics. The statements of these requests may be slow, so each store may
+/// use only some of these connections at the same time. Token checks and acknowledgements use other connections, so
+/// they never wait for slow statements.
 pub struct Reads {
     pool: Pool,
     turns: Turns,
 }
 
 impl Reads {
-    /// Creates the turns for this pool, so that the stores share its connections fairly.
+    /// Takes over the pool, and limits how many of its connections each store may use at the same time.
     pub fn new(pool: Pool) -> Self {
         Self {
             turns: Turns::new(pool.max_size(), WAITING),
@@ -137,8 +139,8 @@ impl Reads {
         }
     }
 
-    /// Waits until the store with this id may read. Returns the permission, which the caller holds while it reads, and
-    /// the pool.
+    /// Waits until the store with this id may read. Returns the permission and the pool. The caller must hold the
+    /// permission while it reads.
     pub async fn turn(&self, store: &str) -> Result<(Turn<'_>, &Pool), Busy> {
         Ok((self.turns.take(store).await?, &self.pool))
     }

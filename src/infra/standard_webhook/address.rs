@@ -93,7 +93,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 /// A DNS resolver for the HTTP client. It removes network addresses that are not public from each result.
 pub(super) struct PublicOnly;
 
-/// The error for a host name all of whose network addresses are private.
+/// The error for a host name that has no public network address.
 #[derive(Debug, thiserror::Error)]
 #[error("its name leads to a private address, which needs webhook.allow_private")]
 struct LeadsInside;

@@ -14,14 +14,14 @@ const NEW_KEY_BYTES: usize = 32;
 /// decoded bytes.
 const SHORTEST: usize = 16;
 
-/// The signing key of a secret. For a secret with the prefix, the key is the decoded base64 text. For any other secret,
-/// the key is the bytes of the secret.
+/// The signing key of a secret. If the secret begins with `whsec_`, the key is the rest of its text, decoded from
+/// base64. Otherwise the key is the bytes of the secret.
 fn key(secret: &str) -> Vec<u8> {
     let decoded = secret.strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
     decoded.unwrap_or_else(|| secret.as_bytes().to_vec())
 }
 
-/// Whether a secret is long enough. If the secret has the prefix, the text after the prefix must also be valid base64.
+/// Whether a secret is long enough. If the secret begins with `whsec_`, the rest of its text must also be valid base64.
 pub fn is_good(secret: &str) -> bool {
     match secret.strip_prefix(PREFIX) {
         Some(key) => STANDARD.decode(key).is_ok_and(|key| key.len() >= SHORTEST),
