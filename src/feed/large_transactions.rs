@@ -19,7 +19,7 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 /// A cursor names each of these transactions in two or three characters, so this limit also limits the length of a
 /// cursor.
 pub const MAX_TRANSACTIONS: usize = 256;
-/// Maximum number of different stores that the streamed and held small transactions touch together.
+/// Maximum number of different stores of all small transactions that are streamed or held.
 pub const MAX_STORES: usize = 4096;
 
 /// The progress of the stream, which is the publication of large transactions in chunks.
@@ -151,7 +151,7 @@ impl LargeTransactions {
         true
     }
 
-    /// Whether the feed reads nothing else until the stream ends.
+    /// Whether no further transaction can be held. Then the feed reads nothing else until the stream ends.
     pub fn is_full(&self) -> bool {
         self.stage == Stage::Full
     }

@@ -125,11 +125,12 @@ pub enum Lost {
     /// The connection no longer listens on both NOTIFY channels.
     #[error("LISTEN is no longer in force on this connection")]
     Unlisted,
-    /// A lock operation failed, so it is unknown which locks the session holds. The node ends the session, which
+    /// A lock operation failed, so it is unknown which locks the LISTEN session holds. The node ends the session, which
     /// releases them.
     #[error("a lock of the listening session could not be acquired or released")]
     LocksUnknown,
-    /// `vestnik migrate` has changed `database.notify_lock_key`, so the triggers use other locks than this session.
+    /// `vestnik migrate` has changed `database.notify_lock_key`, so the triggers use other locks than the LISTEN
+    /// session.
     #[error("database.notify_lock_key has changed in the database")]
     OtherLocks,
     /// The database's schema is older than NOTIFY suppression.
