@@ -160,8 +160,8 @@ pub(super) async fn usable_for_planning(
 pub struct History {
     /// The [`Epoch`] of the database. Transaction ids can be compared only within one epoch.
     pub epoch: Epoch,
-    /// The position before the events. `events` contains all events that had committed when they were read, and that
-    /// this position does not cover.
+    /// The position before the events. `events` contains each event that this position does not cover, if it had
+    /// committed when the events were read.
     pub base: Position,
     /// The events, sorted by id.
     pub events: Vec<JournalEvent>,
