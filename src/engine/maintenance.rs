@@ -133,7 +133,7 @@ fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Ho
     state.withdrawn.or_else(|| state.opens.as_ref().and_then(narrowed))
 }
 
-/// Whether two look-ups returned the same expiry time of a token, apart from `END_TOLERANCE`.
+/// Whether two look-ups returned the same expiry time of a token. A difference below `END_TOLERANCE` does not count.
 fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
