@@ -88,9 +88,9 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Returns the events of a read that the feed may publish at once. Removes the transactions that must be streamed
-    /// with the large transactions, or held until their stream ends. `touched` contains those stores of this read that
-    /// large transactions also touch.
+    /// Divides the events of a read, and returns those that the feed may publish at once. The other events belong to
+    /// transactions that join the stream, or that are held until the stream ends. `touched` contains the stores of this
+    /// read that large transactions also touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,

@@ -45,8 +45,8 @@ pub struct ListenerSignals {
     /// Signals that another node wants to suppress NOTIFY. This node must then release the idle lock, which a node
     /// holds while it relies on notifications.
     pub release_request: Notify,
-    /// Signals that another node polls because NOTIFY is suppressed. If this node suppresses NOTIFY, it must tell that
-    /// node when it has read events ([`PeerMessage::EventsRead`]).
+    /// Signals that another node polls because NOTIFY is suppressed. If this node suppresses NOTIFY, it must then send
+    /// [`PeerMessage::EventsRead`] after each read that found events.
     pub polling_peer: Notify,
     /// The Postgres session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,

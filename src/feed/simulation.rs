@@ -1,5 +1,5 @@
-//! Simulates the [`SuppressionState`]s of three nodes with random locks, transactions, notifications and broken sessions.
-//! Invariant: an idle node that has handled all its messages has read all committed events.
+//! Simulates the [`SuppressionState`]s of three nodes with random locks, transactions, notifications and broken
+//! Postgres sessions. Invariant: an idle node that has handled all its messages has read all committed events.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -139,10 +139,10 @@ impl ListenSession {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. Then checks that the writer lock is free, because Postgres
-    /// releases the locks of an ended session one by one. Last, allocates a transaction id. Every writer that was
-    /// denied the writer lock has a lower id, so the node knows for which transactions it must wait. The `xmax` of a
-    /// snapshot is not enough, because such a writer may have a higher id.
+    /// Requests the idle lock, shared, without waiting. Then checks that the writer lock is free: when the session of a
+    /// suppressing node ends, Postgres may release the idle lock before the writer lock. Last, allocates a transaction
+    /// id. Every writer that was denied the writer lock has a lower id, so the node knows for which transactions it
+    /// must wait. The `xmax` of a snapshot is not enough, because such a writer may have a higher id.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }

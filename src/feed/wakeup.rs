@@ -192,8 +192,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Executes an action. If a lock operation of the LISTEN session fails, it never completes. Later
-    /// `refresh_sessions` notices that the session has ended.
+    /// Executes an action. If a lock operation on the LISTEN session fails, the future of the operation never
+    /// completes. `refresh_sessions` then handles the end of this session.
     fn execute(&mut self, action: Action) {
         match action {
             Action::RequestIdleLock => self.on_listen_session(|session| {

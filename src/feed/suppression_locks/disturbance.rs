@@ -1,5 +1,5 @@
-//! Detects when other Postgres sessions disturb the suppression of NOTIFY: they fill the notification queue, or hold
-//! the advisory locks of NOTIFY suppression. Any role that may connect to the database can do this.
+//! Detects when other Postgres sessions disturb NOTIFY suppression: they fill the notification queue, or hold the
+//! advisory locks of NOTIFY suppression. Any role that may connect to the database can do this.
 
 use tokio_postgres::Row;
 
