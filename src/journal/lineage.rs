@@ -123,7 +123,7 @@ pub(super) async fn begin(client: &mut Client) -> Result<HistoryLine, Error> {
 /// Whether earlier cursors stay valid when a new line of history begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EarlierCursors {
-    /// A cursor stays valid if it covers no transaction after the newest event before this start of Postgres.
+    /// A cursor of the previous line stays valid, unless it covers a transaction after the newest event of that line.
     Valid,
     /// No earlier cursor is valid.
     Void,

@@ -69,7 +69,7 @@ pub enum Page {
 }
 
 /// The state of the journal at a read: the snapshot, the newest transaction with an event, the newest transaction whose
-/// old events were deleted, and the epoch.
+/// events were deleted because of their age, and the epoch.
 pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
