@@ -56,8 +56,8 @@ pub enum Error {
     Db(#[from] db::Error),
     /// Postgres reported an error, or the connection failed.
     ///
-    /// The message contains the full text of the error. The error is not a `source`, because then the program would
-    /// print it a second time, with the customer's data of the failed row.
+    /// The message already contains the text of the Postgres error. So `source()` does not return this error: the
+    /// program would print it a second time, with the customer's data of the failed row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
     /// A migration failed, or its record in the database could not be read.
