@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::event::{EventId, Xid};
 
-/// The maximum length of a cursor, characters. Each transaction that a position leaves out, because it was still
-/// running, needs two or three characters.
+/// The maximum length of a cursor, characters. A position leaves out transactions that were still running. Each of
+/// these transactions needs two or three characters.
 pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
 const VERSION: u8 = 1;
 const AT: u8 = 0;

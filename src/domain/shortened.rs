@@ -56,8 +56,8 @@ impl PartnerEvent {
     }
 }
 
-/// Returns the names of the JSON members that may be left out, with their sizes in bytes. The member that is left out
-/// first comes first.
+/// Returns the name and the size (bytes) of each JSON member that may be left out, in the order in which members are
+/// left out.
 fn parts(data: &Map<String, Value>) -> Vec<(String, usize)> {
     let rank = |name: &str| LARGE.iter().position(|large| *large == name).unwrap_or(LARGE.len());
     let parts = data.iter().filter(|(name, _)| !KEPT.contains(&name.as_str()));
