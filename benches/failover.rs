@@ -28,7 +28,7 @@ const WRITERS: u32 = 16;
 const STORES: i64 = 20;
 const PANELS_OF_A_STORE: i64 = 2;
 const RUNS: usize = 5;
-/// How long the load runs before the fault, and after it.
+/// The load runs for the time `CALM` before the fault, and for the time `AFTER` after the fault.
 const CALM: Duration = Duration::from_millis(1500);
 const AFTER: Duration = Duration::from_millis(3500);
 /// The measurement includes changes from this long before the fault, because they may still be in transit at the fault.

@@ -44,7 +44,7 @@ use shop::Shop;
 const BURSTS: [(usize, usize); 3] = [(100, 2000), (1000, 500), (5000, 200)];
 const ROUNDS: usize = 5;
 const WRITERS: usize = 16;
-/// With one of these arguments, this program runs as the clients or as the bare server.
+/// With the argument `CROWD`, this program runs as the clients. With `BARE`, it runs as the bare server.
 const CROWD: &str = "--crowd";
 const BARE: &str = "--bare-server";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \

@@ -50,7 +50,7 @@ const WRITERS: usize = 8;
 /// The number of orders that each store gets in a round. Each session receives the orders of its store, so a round has
 /// 200,000 deliveries.
 const ORDERS: usize = 20;
-/// The number of sessions that reconnect in a round, and the pause between two reconnects.
+/// In each round, `COMEBACKS` sessions reconnect, with the pause `COMEBACK_PAUSE` between two reconnects.
 const COMEBACKS: usize = 1000;
 const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
 /// One in this many sessions is a panel that can ring.

@@ -39,7 +39,7 @@ const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;
 const CHANGING_S: u64 = 20;
-/// The limits of the time until a changed card is drawn and of the longest task, milliseconds.
+/// Limits, milliseconds: `PAINTED_MS` for the time until a changed card is drawn, and `TASK_MS` for the longest task.
 const PAINTED_MS: f64 = 120.0;
 const TASK_MS: f64 = 100.0;
 const ALARM_S: u64 = 10;
@@ -504,7 +504,7 @@ impl Page {
     }
 }
 
-/// Prints a row of the table.
+/// Prints one result as a row of a table: what was measured, the value, and its limit.
 fn row(what: &str, measured: &str, bound: &str) {
     println!("| {what} | {measured} | {bound} |");
 }

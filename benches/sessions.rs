@@ -76,7 +76,7 @@ async fn main() {
     assert!(last <= second * (1.0 + GROWTH), "memory grows with time");
 }
 
-/// Opens all sessions, and returns the resident memory of the server for each of them, KB.
+/// Opens all sessions. Returns by how much the server's resident memory grew for each session, KB.
 async fn cost(server: &Ended, way: &Way, token: &str) -> f64 {
     // The first sockets make the server allocate memory that all sockets share. This memory must not count.
     let warm = open(way, token, 200).await;
@@ -92,8 +92,8 @@ fn resident(server: &Ended) -> f64 {
     resident_kb(server.0.id()).expect("it runs") as f64
 }
 
-/// Connects and disconnects all sessions several times. Returns the resident memory of each turn while all sessions
-/// are connected, KB.
+/// Connects and disconnects all sessions in several turns. Returns the server's resident memory in each turn, while all
+/// sessions are connected, KB.
 async fn come_and_go(server: &Ended, way: &Way, token: &str) -> Vec<f64> {
     let mut turns = Vec::new();
     for _ in 0..TURNS {

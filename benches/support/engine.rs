@@ -10,7 +10,7 @@ use vestnik::token::{self, New, Stores};
 
 use crate::shop::{Ended, Shop};
 
-/// Starts the program on this database with these additional settings, and waits until it listens.
+/// Starts the program on this database with these additional settings, and waits until it receives notifications.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let (engine, address) = start(shop, settings);
     until_listening(address).await;
@@ -24,7 +24,7 @@ pub async fn until_listening(address: SocketAddr) {
     }
 }
 
-/// Starts the program like [`serve`], but does not wait.
+/// Starts the program like [`serve`], but does not wait until it is ready.
 pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let free = free_address();
     (start_at(shop, free, settings), free)
@@ -46,7 +46,7 @@ pub fn ops_of(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port() + 1)
 }
 
-/// Starts the program at this address, and does not wait.
+/// Starts the program at this address, and does not wait until it is ready.
 pub fn start_at(shop: &Shop, address: SocketAddr, settings: &[&str]) -> Ended {
     let engine = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["serve", "--set", "session.max_per_store=100000"])

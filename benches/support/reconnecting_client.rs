@@ -20,7 +20,8 @@ const KEPT_BYTES: usize = 1024;
 const KNOWN_EVENTS: usize = 256;
 /// The wait before the next connection after the server refused or closed one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The WebSocket protocol masks a client's frames. This mask of zeros does not change the bytes.
+/// `PONG` is an empty pong frame; `GOODBYE` is a close frame with the code 1000. WebSocket clients must mask their
+/// frames. The mask here has only zeros, so it does not change the bytes.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 const GOODBYE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 /// The message with which a panel reports that it can ring.

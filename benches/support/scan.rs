@@ -2,7 +2,7 @@
 
 /// The number of bytes that identify the kind of a message: `{"type":"new_`.
 const HEAD_BYTES: usize = 13;
-/// The first byte of a ping frame and of a close frame.
+/// The first byte of a ping frame (`PING`), and of a close frame (`GOODBYE`).
 const PING: u8 = 0x89;
 const GOODBYE: u8 = 0x88;
 

@@ -46,7 +46,7 @@ impl Shop {
         Self::migrated(url, Some(Ended(cluster))).await
     }
 
-    /// Creates one more database in the Postgres of this database. Both databases end when this value is dropped.
+    /// Creates one more database in the Postgres of `self`. Dropping `self` ends this Postgres, and so both databases.
     #[expect(clippy::allow_attributes, reason = "not every bench needs two")]
     #[allow(dead_code)]
     pub async fn beside(&self, name: &str) -> Self {

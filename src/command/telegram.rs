@@ -220,7 +220,8 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
     Ok(())
 }
 
-/// Enqueues a test message for each chat of the store, in the same way as an order, and waits until a node has sent it.
+/// Enqueues a test message for each chat of the store, in the same way as an order. Waits until a node has sent these
+/// messages.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let chats: Vec<ListedChat> = chat_links::list(&client).await?;

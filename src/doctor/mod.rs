@@ -33,7 +33,7 @@ const CONNECTION_USAGE: f64 = 0.9;
 pub enum Severity {
     /// The checked part is in order.
     Ok,
-    /// Nothing is wrong now, but the operator should know this.
+    /// Nothing is wrong now, but the operator should know the finding.
     Note,
     /// The operator must act. The finding says what to do.
     Fail,

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::event::{EventId, Xid};
 
-/// The maximum length of a cursor, characters. Each transaction that a position leaves out, because it was still
-/// running, needs two or three characters.
+/// The maximum length of a cursor, characters. A position leaves out transactions that were still running. Each of
+/// these transactions needs two or three characters.
 pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
 const VERSION: u8 = 1;
 const AT: u8 = 0;
@@ -90,7 +90,7 @@ impl Position {
     }
 
     /// Whether this position covers each transaction that `other` covers. If `other` ends later than this position, the
-    /// result is always `false`, even if this position happens to cover all of them.
+    /// result is always `false`, even if `other` covers no further transaction.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -230,8 +230,7 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The position of which the client has certainly received every event. The client may have received further
-    /// events.
+    /// The client has certainly received each event that this position covers. It may have received further events.
     pub fn base(&self) -> &Position {
         match self {
             Self::At(position) | Self::Within { before: position, .. } => position,

@@ -31,9 +31,9 @@ impl StoreId {
         &self.0
     }
 
-    /// The store id of a canary (self-test). `node` is a random name; each database of a node has another one.
-    pub fn of_canary(node: &str) -> Self {
-        Self(format!("{CANARY_PREFIX}{node}").into())
+    /// The store id of a canary (self-test). `name` is random, because each database of a node has its own canary.
+    pub fn of_canary(name: &str) -> Self {
+        Self(format!("{CANARY_PREFIX}{name}").into())
     }
 
     /// Whether this is the store of a canary (self-test of a node). No client may read the events of such a store.
@@ -183,7 +183,8 @@ pub struct RowWrite {
     pub key: Option<Arc<str>>,
     /// The kind of write.
     pub write: Write,
-    /// The recorded columns after the write, a JSON object. For a delete, the columns before it.
+    /// The recorded columns after the write, a JSON object. If the row was deleted: the recorded columns before the
+    /// delete.
     pub data: String,
     /// The recorded columns before an update, a JSON object. `None`: another kind of write.
     pub old: Option<String>,
@@ -223,7 +224,7 @@ pub enum EventType {
     StorePaused,
     /// The store accepts orders again.
     StoreResumed,
-    /// The store is out of an item, or the expected end of this state has changed.
+    /// The store is out of an item, or now expects the item at another time.
     ItemOutOfStock,
     /// The store has an item again.
     ItemInStock,

@@ -72,8 +72,8 @@ pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     number.scaled(shift)
 }
 
-/// A decimal number as a sequence of digits. `behind` is the number of digits after the decimal point. If `behind` is
-/// negative, this number of zeros follows the digits.
+/// A decimal number as a sequence of digits. `behind` is the number of digits after the decimal point. A negative
+/// `behind` stands for zeros after the digits: -2 means two zeros.
 struct Decimal {
     is_negative: bool,
     digits: Vec<u8>,

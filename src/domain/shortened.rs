@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::event::PartnerEvent;
 
-/// Members of the payload that are never left out. They tell a client which order the event is about, and what happened
-/// to it.
+/// JSON members of the payload that are never left out. They tell a client which order the event is about, and what
+/// happened to it.
 const KEPT: [&str; 10] = [
     "order_ids",
     "order_id",
@@ -20,15 +20,15 @@ const KEPT: [&str; 10] = [
     "event_id",
     "by",
 ];
-/// Members of the payload that are usually large, in the order in which they are left out. If this is not enough, other
-/// members are left out, the largest first.
+/// JSON members of the payload that are usually large, in the order in which they are left out. If this is not enough,
+/// other members are left out, the largest first.
 const LARGE: [&str; 4] = ["items", "extra", "unreadable", "comment"];
-/// Bytes of a member in JSON, without its name and value: quotes, colon and comma.
+/// Bytes of a JSON member besides its name and its value: quotes, colon and comma.
 const MEMBER_BYTES: usize = 4;
 
 impl PartnerEvent {
-    /// Leaves out members of the payload until it has at most `max_bytes`. Adds the names of these members as
-    /// `omitted`, and the path of the whole event as `whole`.
+    /// Leaves out JSON members of the payload until the payload has at most `max_bytes`. Then adds the member `omitted`
+    /// with the names of the left-out members, and the member `whole` with the path of the whole event.
     pub fn shorten(&mut self, max_bytes: usize) {
         if self.data.len() <= max_bytes {
             return;
@@ -56,7 +56,8 @@ impl PartnerEvent {
     }
 }
 
-/// Returns the members that may be left out, with their sizes in bytes, in the order in which they are left out.
+/// Returns the name and the size (bytes) of each JSON member that may be left out, in the order in which members are
+/// left out.
 fn parts(data: &Map<String, Value>) -> Vec<(String, usize)> {
     let rank = |name: &str| LARGE.iter().position(|large| *large == name).unwrap_or(LARGE.len());
     let parts = data.iter().filter(|(name, _)| !KEPT.contains(&name.as_str()));

@@ -86,8 +86,8 @@ impl Status {
     }
 
     /// The statuses that a person may choose next, the usual one first. `words` are the statuses that the shop's table
-    /// can store. A status that it cannot store is replaced by the status after it. `Rejected` is also possible if the
-    /// table can store only `Cancelled`.
+    /// can store. If the table cannot store one of the next statuses, the list has the status after that one instead.
+    /// If the table can store `Cancelled` but not `Rejected`, the list still has `Rejected`.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {
@@ -136,8 +136,8 @@ impl StatusSet {
         self.0 & (1 << status as u8) != 0
     }
 
-    /// Whether a person can give an order this status. The shop needs a status word for it, but may store `Rejected` as
-    /// `Cancelled`.
+    /// Whether a person can give an order the status `status`. The mapping must have a status word for this status. For
+    /// `Rejected`, a status word for `Cancelled` is enough.
     fn can_become(self, status: Status) -> bool {
         self.contains(status) || status == Status::Rejected && self.contains(Status::Cancelled)
     }

@@ -62,7 +62,7 @@ pub struct Subject {
     pub created_at: Option<OffsetDateTime>,
     /// Extra fields that the mapping shows to people, in the mapping's order.
     pub extra: Vec<Extra>,
-    /// Fields of the shop's row that could not be read, with their raw values.
+    /// Fields whose values could not be read from the shop's row, with these values as text.
     pub unreadable: Vec<Unreadable>,
 }
 
@@ -158,12 +158,13 @@ pub struct Extra {
     pub value: String,
 }
 
-/// A field of the shop's row whose value could not be translated.
+/// A field whose value could not be read from the shop's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The name of the field in the protocol.
+    /// The name of the field in the protocol. If the whole row could not be read: `order` or `booking`.
     pub field: &'static str,
-    /// The shop's raw value, as readable text.
+    /// The value in the shop's row as text, unchanged, but shortened if it is long. If the trigger could not record the
+    /// value: `…` for a value that is too large, or the SQLSTATE of the error.
     pub text: String,
 }
 
@@ -301,8 +302,8 @@ impl Subject {
         json
     }
 
-    /// The members that each event about this order or booking has: its key, source, number and status, and the
-    /// possible next statuses.
+    /// The JSON members that each event about this order or booking has: the key, source, number and status, and the
+    /// possible next statuses. The shop's status word and the reason are included if they are known.
     pub fn head(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());

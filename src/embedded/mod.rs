@@ -356,7 +356,7 @@ fn process_of(child: &Child) -> Option<Pid> {
 }
 
 fn died(paths: &Paths) -> Error {
-    /// Maximum number of log lines that the error shows.
+    /// Maximum number of lines that the error shows. These are the last lines of the server's log.
     const SHOWN_LINES: usize = 3;
     let text = fs::read_to_string(&paths.log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

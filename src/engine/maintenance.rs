@@ -38,8 +38,8 @@ const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Time between two checks for pauses of stores and for stop-list items whose time is over. A stop list has the items
-/// of which a store is out of stock.
+/// Time between two checks whether the end time of a store's pause, or of an item on a stop list, has passed. A stop
+/// list has the items of which a store is out of stock.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time between two checks of how long ago the journal was read.
@@ -133,7 +133,7 @@ fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Ho
     state.withdrawn.or_else(|| state.opens.as_ref().and_then(narrowed))
 }
 
-/// Whether two look-ups returned the same expiry time of a token, apart from `END_TOLERANCE`.
+/// Whether two look-ups returned the same expiry time of a token. A difference below `END_TOLERANCE` does not count.
 fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
@@ -164,8 +164,8 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
     }
 }
 
-/// Ends each pause of a store whose time is over. Also takes each item whose time is over off its stop list, the list
-/// of items that are out of stock.
+/// Ends a store's pause at the end time of the pause. A store's stop list has the items that are out of stock. Removes
+/// an item from this list at the item's end time.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     let mut ticks = interval(PAUSE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

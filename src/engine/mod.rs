@@ -26,19 +26,19 @@ use database::SharedParts;
 
 /// How long connections may take to close when the node stops. Connections that are still open after this time are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
-/// The additional time for background tasks to end when the node stops.
+/// When the node stops, background tasks must end within this time after `DRAIN_DEADLINE`.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
 /// Interval at which a starting node checks whether each feed has read its journal.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Number of open files that the node itself needs: standard streams, timers and listening sockets.
+/// Number of open files that are reserved for the node itself: standard streams, timers and listening sockets.
 const OWN_FILES: usize = 16;
-/// Number of open files for connections to one database outside its main pool, for example for the feed, the listener
-/// and the self-test.
+/// Number of open files that are reserved for each database besides its main pool. For example, the feed, the listener
+/// and the self-test have connections of their own.
 const DATABASE_FILES: usize = 6;
 /// Number of open files that are reserved for operators' connections.
 const OPS_FILES: usize = 8;
-/// Number of open files for connections to Telegram and to webhooks.
+/// Number of open files that are reserved for each database with a bot: for connections to Telegram and to webhooks.
 const BOT_FILES: usize = 8;
 
 /// The reason why the engine could not start.

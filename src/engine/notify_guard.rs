@@ -17,25 +17,25 @@ use crate::infra::db::{Pool, QueryError};
 
 /// Time between two checks. At the highest rate of Postgres, the queue needs about 8 s to reach 30 %.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The guard looks up the holders of the locks of NOTIFY suppression in one of this many checks. If a writer was denied
-/// a lock, or another program is known to hold one, it looks them up in every check.
+/// Number of checks from one look-up to the next. A look-up finds the programs that hold the locks of NOTIFY
+/// suppression. While writers are denied the writer lock, or such a program is known, every check has a look-up.
 const HOLDERS_CHECK_EVERY: u64 = 10;
 /// Number of attempts to get the idle lock, 100 ms each. Idle nodes hold this lock in shared mode, and release it
 /// during this time. If all attempts fail, the guard takes only the writer lock. Then idle nodes notice that writers
 /// are denied the writer lock, and poll.
 const IDLE_LOCK_WAITS: u32 = 10;
-/// Number of attempts to get the writer lock until the next check, 100 ms each. Writers that notify hold this lock in
-/// shared mode. Each attempt waits for writers that have already notified, and other writers do not notify meanwhile.
+/// Number of attempts to get the writer lock in one check, 100 ms each. Writers that notify hold this lock in shared
+/// mode. Each attempt waits for writers that have already notified, and other writers do not notify meanwhile.
 const WRITER_LOCK_WAITS: u32 = 50;
 /// The guard lets writers notify again when the used share of the queue falls below the limit times `CALM_SHARE`. This
 /// second threshold is lower than the limit, so that the state does not change every second.
 const CALM_SHARE: f64 = 0.5;
 
-/// Protects one database against disturbed notifications.
+/// Protects one database if other programs fill the notification queue, or hold a lock of NOTIFY suppression.
 pub(super) struct NotifyGuard {
     pub pool: Pool,
-    /// The direct address of Postgres, for the sessions that hold locks. A pooler would share these sessions between
-    /// clients.
+    /// The direct address of Postgres, for the Postgres sessions that hold locks. A pooler would share these sessions
+    /// between its clients.
     pub url: SecretString,
     pub signals: Arc<ListenerSignals>,
     /// Used share of Postgres' notification queue above which writers must not notify, 0 to 1.
@@ -44,7 +44,8 @@ pub(super) struct NotifyGuard {
     pub database: Option<String>,
 }
 
-/// The session that holds the idle lock and the writer lock. While it holds the writer lock, writers do not notify.
+/// The guard's Postgres session for the idle lock and the writer lock. While the session holds the writer lock, writers
+/// do not notify.
 struct Suppression {
     session: SuppressorSession,
     has_idle_lock: bool,

@@ -19,7 +19,7 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 /// A cursor names each of these transactions in two or three characters, so this limit also limits the length of a
 /// cursor.
 pub const MAX_TRANSACTIONS: usize = 256;
-/// Maximum number of different stores that the streamed and held small transactions touch together.
+/// Maximum number of different stores of all small transactions that are streamed or held.
 pub const MAX_STORES: usize = 4096;
 
 /// The progress of the stream, which is the publication of large transactions in chunks.
@@ -88,9 +88,9 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Returns the events of a read that the feed may publish at once. Removes the transactions that must be streamed
-    /// with the large transactions, or held until their stream ends. `touched` contains those stores of this read that
-    /// large transactions also touch.
+    /// Divides the events of a read, and returns those that the feed may publish at once. The other events belong to
+    /// transactions that join the stream, or that are held until the stream ends. `touched` contains the stores of this
+    /// read that large transactions also touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -151,7 +151,7 @@ impl LargeTransactions {
         true
     }
 
-    /// Whether the feed reads nothing else until the stream ends.
+    /// Whether no further transaction can be held. Then the feed reads nothing else until the stream ends.
     pub fn is_full(&self) -> bool {
         self.stage == Stage::Full
     }

@@ -45,8 +45,8 @@ pub struct ListenerSignals {
     /// Signals that another node wants to suppress NOTIFY. This node must then release the idle lock, which a node
     /// holds while it relies on notifications.
     pub release_request: Notify,
-    /// Signals that another node polls because NOTIFY is suppressed. If this node suppresses NOTIFY, it must tell that
-    /// node when it has read events ([`PeerMessage::EventsRead`]).
+    /// Signals that another node polls because NOTIFY is suppressed. If this node suppresses NOTIFY, it must then send
+    /// [`PeerMessage::EventsRead`] after each read that found events.
     pub polling_peer: Notify,
     /// The Postgres session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,
@@ -125,11 +125,12 @@ pub enum Lost {
     /// The connection no longer listens on both NOTIFY channels.
     #[error("LISTEN is no longer in force on this connection")]
     Unlisted,
-    /// A lock operation failed, so it is unknown which locks the session holds. The node ends the session, which
+    /// A lock operation failed, so it is unknown which locks the LISTEN session holds. The node ends the session, which
     /// releases them.
     #[error("a lock of the listening session could not be acquired or released")]
     LocksUnknown,
-    /// `vestnik migrate` has changed `database.notify_lock_key`, so the triggers use other locks than this session.
+    /// `vestnik migrate` has changed `database.notify_lock_key`, so the triggers use other locks than the LISTEN
+    /// session.
     #[error("database.notify_lock_key has changed in the database")]
     OtherLocks,
     /// The database's schema is older than NOTIFY suppression.

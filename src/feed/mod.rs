@@ -108,8 +108,8 @@ pub struct Feed {
     pub signals: Arc<ListenerSignals>,
     /// Whether notifications of Postgres reach this node.
     pub listen_state: watch::Receiver<ListenState>,
-    /// The address of Postgres for LISTEN and session locks. It must not lead through a connection pooler, which
-    /// supports neither.
+    /// The address of Postgres for LISTEN, and for locks that belong to a Postgres session. It must not lead through a
+    /// connection pooler, which supports neither.
     pub listen_url: SecretString,
     /// The router, which hands the events to sessions.
     pub router: Arc<Router>,
@@ -321,8 +321,9 @@ impl Feed {
         Ok(large_transactions.remove_related(events, &touched).ok())
     }
 
-    /// Handles new events that are too many for one read, or that would make too many transactions wait. If large
-    /// transactions are being published, the new events wait for their end. Otherwise they are published as a backlog.
+    /// Handles new events that are too many for one read, or that would make too many transactions wait. If events of
+    /// large transactions are already published, the new events wait until all events of these transactions are
+    /// published. Otherwise the new events are published as a backlog.
     async fn read_many(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
         if state.must_wait() {
             return Ok(0);

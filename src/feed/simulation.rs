@@ -1,5 +1,5 @@
-//! Simulates the [`SuppressionState`]s of three nodes with random locks, transactions, notifications and broken sessions.
-//! Invariant: an idle node that has handled all its messages has read all committed events.
+//! Simulates the [`SuppressionState`]s of three nodes with random locks, transactions, notifications and broken
+//! Postgres sessions. Invariant: an idle node that has handled all its messages has read all committed events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,15 +14,15 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// The transaction id that a node uses before it goes idle: it waits until all transactions with a lower id have ended.
+/// The limit of the wait before a node goes idle: the node waits until all transactions with a lower id have ended.
 /// Only `OwnXid` is correct. The tests check that the simulation finds the errors of the other variants.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
-    /// An id that the node allocates for itself, after it holds the idle lock.
+    /// The limit is a transaction id that the node allocates for itself, after it holds the idle lock.
     OwnXid,
-    /// The `xmax` of a snapshot: the id after the newest transaction that has ended.
+    /// The limit is the `xmax` of a snapshot: the id after the newest transaction that has ended.
     Xmax,
-    /// The node does not wait: it goes idle as soon as it holds the idle lock.
+    /// There is no wait: the node goes idle as soon as it holds the idle lock.
     Nothing,
 }
 
@@ -37,7 +37,7 @@ struct Suppressor {
     writer_lock: bool,
     waits_idle_lock: bool,
     waits_writer_lock: bool,
-    /// Whether the session has ended. Postgres then releases the session's locks one by one.
+    /// Whether this Postgres session has ended. Postgres then releases the session's locks one by one.
     ended: bool,
 }
 
@@ -67,7 +67,7 @@ struct World {
     wait_for: WaitFor,
     now: Instant,
     nodes: Vec<Node>,
-    /// Dropped sessions that suppressed NOTIFY, and of which Postgres has not released all locks yet.
+    /// Ended Postgres sessions of nodes that suppressed NOTIFY. Postgres has not released all of their locks yet.
     orphans: Vec<Suppressor>,
     running: Vec<Writer>,
     committed: BTreeSet<u64>,
@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// Ends the LISTEN session of a node. The node loses its idle lock and its pending messages.
+    /// Ends the LISTEN session of a node. The node loses the idle lock and the messages that it has not handled yet.
     fn break_listen_session(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         (node.listens, node.holds_idle_lock) = (false, false);

@@ -19,12 +19,12 @@ use tokio_postgres::error::SqlState;
 use crate::domain::event::Xid;
 use crate::infra::db;
 
-/// Time limit of one wait for a lock. If the session is dropped during a wait, Postgres continues the wait up to this
-/// limit, and meanwhile denies other requests for the lock.
+/// Time limit of one wait for a lock. If the Postgres session is dropped during a wait, Postgres continues the wait up
+/// to this limit. Meanwhile Postgres denies other requests for the lock.
 const LOCK_WAIT_LIMIT: Duration = Duration::from_millis(100);
-/// SQL settings of the sessions that hold locks. If a node's machine or network fails, keepalives end the session after
-/// about 8 s, which releases its locks. The timeouts are off, because a default of the database must not end a waiting
-/// session.
+/// SQL settings of the Postgres sessions that hold locks. If a node's machine or network fails, keepalives end the
+/// session after about 8 s, which releases its locks. The timeouts are off, because a default of the database must not
+/// end a waiting session.
 const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
      set idle_session_timeout = 0; set statement_timeout = 0; set default_transaction_isolation = 'read committed'";
 
@@ -99,8 +99,8 @@ pub struct ListenSession {
 /// The result of a request for the idle lock, the advisory lock that marks a node as dependent on notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleLock {
-    /// The session holds the idle lock, shared. The value is a new transaction id. Each writer that was denied the
-    /// writer lock before, and so does not notify, has a lower id.
+    /// The LISTEN session holds the idle lock, shared. The value is a new transaction id. Each writer that was denied
+    /// the writer lock before, and so does not notify, has a lower id.
     Shared(Xid),
     /// The lock was not granted: another node suppresses NOTIFY, or is about to.
     Refused,
@@ -112,8 +112,8 @@ pub enum IdleLock {
 pub struct Broken;
 
 impl ListenSession {
-    /// Wraps the connection of a session that already listens on `channel`. `key` is the first of the two integers of a
-    /// lock key; the triggers use the same value.
+    /// Wraps the connection of a Postgres session that already listens on `channel`. `key` is the first of the two
+    /// integers of a lock key; the triggers use the same value.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
         Self {
             client,
@@ -133,16 +133,16 @@ impl ListenSession {
         self.key
     }
 
-    /// Sets the keepalives and timeouts of a session. If the node fails, Postgres notices it soon, and releases the
-    /// session's locks.
+    /// Sets the keepalives and timeouts of a Postgres session. If the node fails, Postgres notices it soon, and
+    /// releases the session's locks.
     pub async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. Then checks that the writer lock is free, because Postgres
-    /// releases the locks of an ended session one by one. Last, allocates a transaction id. Every writer that was
-    /// denied the writer lock has a lower id, so the node knows for which transactions it must wait. The `xmax` of a
-    /// snapshot is not enough, because such a writer may have a higher id.
+    /// Requests the idle lock, shared, without waiting. Then checks that the writer lock is free: when the session of a
+    /// suppressing node ends, Postgres may release the idle lock before the writer lock. Last, allocates a transaction
+    /// id. Every writer that was denied the writer lock has a lower id, so the node knows for which transactions it
+    /// must wait. The `xmax` of a snapshot is not enough, because such a writer may have a higher id.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }
@@ -191,7 +191,7 @@ impl ListenSession {
         Broken
     }
 
-    /// Waits until a lock operation has failed. Then the caller must end the session.
+    /// Waits until a lock operation of this session has failed. Then the caller must end the session.
     pub async fn until_broken(&self) {
         self.broken.notified().await;
     }
@@ -201,8 +201,8 @@ impl ListenSession {
     }
 }
 
-/// The session that suppresses NOTIFY. It holds the idle lock and the writer lock exclusively, or waits for them.
-/// Dropping it releases the locks.
+/// The Postgres session with which a node suppresses NOTIFY. The session holds the idle lock and the writer lock
+/// exclusively, or waits for them. Dropping it releases the locks.
 pub struct SuppressorSession {
     client: Client,
     key: i32,
@@ -213,13 +213,13 @@ pub struct SuppressorSession {
 pub enum LockWait {
     /// The session now holds the lock.
     Held,
-    /// Another session held the lock during the whole wait.
+    /// Another Postgres session held the lock during the whole wait.
     TimedOut,
 }
 
 impl SuppressorSession {
-    /// Opens a session for lock requests only, because a waiting request would delay other statements on the same
-    /// session. `key` is the first of the two integers of a lock key.
+    /// Opens a Postgres session that only requests locks, because a waiting request would delay other statements of the
+    /// same session. `key` is the first of the two integers of a lock key.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
         let client = db::connect_session(url, "suppressor").await?;
         db::with_timeout(async {
@@ -232,7 +232,7 @@ impl SuppressorSession {
         Ok(Self { client, key })
     }
 
-    /// Opens a session like [`Self::connect`], and reads the lock key of the triggers from the database.
+    /// Opens a Postgres session like [`Self::connect`], and reads the lock key of the triggers from the database.
     pub async fn connect_with_trigger_key(url: &SecretString) -> Result<Self, db::QueryError> {
         const KEY: &str = "select vestnik.vst_notify_lock_key()";
         let mut session = Self::connect(url, 0).await?;

@@ -12,8 +12,8 @@ use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
 /// Longest pause between two reads of a polling node.
 pub const POLLING_PAUSE: Duration = Duration::from_millis(50);
-/// Shortest pause between two reads of a polling node, or of a suppressing node that found no event. It is half of the
-/// duration of an order's transaction, because timer and read take about as long as the pause.
+/// Shortest pause between two reads of a polling node, or of a suppressing node that found no event. The pause is half
+/// as long as an order's transaction, because the timer's delay and the read take about the other half.
 pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
 /// Longest pause of a suppressing node after a read without events. After a long time without events, only few and long
 /// transactions can be open, so more frequent reads would find nothing.
@@ -24,14 +24,14 @@ const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// For a suppressing node, the time counts from the last read that found events. So reads are frequent at first,
 /// because writers that were denied the lock commit soon.
 const PAUSE_DIVISOR: u32 = 4;
-/// Maximum number of successive waits for the idle lock. After the last one, some session evidently keeps the lock, and
-/// the node tries again after `SUPPRESS_RETRY`.
+/// Maximum number of successive waits for the idle lock. If all of them time out, another Postgres session evidently
+/// keeps the lock. Then the node tries again after `SUPPRESS_RETRY`.
 const MAX_IDLE_LOCK_WAITS: u32 = 10;
 /// Pause after a failed attempt to suppress NOTIFY, before the next attempt.
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between two [`PeerMessage::PollingPeer`] messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a suppressing node sends `EventsRead` after each read with events, once a `PollingPeer` has arrived.
+/// For this time after a `PollingPeer` message, a suppressing node sends `EventsRead` after each read with events.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 /// For this time after a node begins to suppress NOTIFY, it sends [`PeerMessage::EventsRead`] after each read with
 /// events. Within this time, every polling node has sent [`PeerMessage::PollingPeer`]. The time is short, because a
@@ -73,7 +73,7 @@ enum State {
 /// An event that the caller reports to the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// LISTEN works on a new session, which holds no lock yet.
+    /// LISTEN works on a new Postgres session, which holds no lock yet.
     Listening,
     /// LISTEN does not work: no notification reaches this node.
     NotListening,
@@ -83,8 +83,8 @@ pub enum Input {
     IdleLockReleased,
     /// The result of [`Action::WaitForIdleLock`] or [`Action::WaitForWriterLock`].
     LockWaitEnded(LockWait),
-    /// The session that suppresses NOTIFY could not be opened, or has ended, or the journal cannot be read. So the node
-    /// must not suppress NOTIFY.
+    /// The Postgres session that suppresses NOTIFY could not be opened, or has ended, or the journal cannot be read. So
+    /// the node must not suppress NOTIFY.
     SuppressorLost,
     /// A message of another node arrived.
     Received(PeerMessage),
@@ -108,13 +108,13 @@ pub enum Action {
     RequestIdleLock,
     /// Release the shared idle lock on the LISTEN session. The caller then reports [`Input::IdleLockReleased`].
     ReleaseIdleLock,
-    /// On the session that suppresses NOTIFY, wait for the exclusive idle lock: until no node is idle. The caller
-    /// reports [`Input::LockWaitEnded`].
+    /// Wait for the exclusive idle lock, until no node is idle. The wait runs on the Postgres session that suppresses
+    /// NOTIFY. The caller reports [`Input::LockWaitEnded`].
     WaitForIdleLock,
-    /// On the session that suppresses NOTIFY, wait for the exclusive writer lock, so that no writer notifies. The
-    /// caller reports [`Input::LockWaitEnded`].
+    /// Wait for the exclusive writer lock, so that no writer notifies. The wait runs on the Postgres session that
+    /// suppresses NOTIFY. The caller reports [`Input::LockWaitEnded`].
     WaitForWriterLock,
-    /// End the session that suppresses NOTIFY, which releases its locks.
+    /// End the Postgres session that suppresses NOTIFY. Postgres then releases the locks of this session.
     DropSuppressor,
     /// Send a message to the other nodes, with NOTIFY.
     Send(PeerMessage),
@@ -233,8 +233,8 @@ impl SuppressionState {
         }
     }
 
-    /// Returns to the state `Polling`. If the node has a session that suppresses NOTIFY, the returned action ends this
-    /// session, which releases its locks.
+    /// Returns to the state `Polling`. If the node has a Postgres session that suppresses NOTIFY, the returned action
+    /// ends this session, which releases its locks.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,

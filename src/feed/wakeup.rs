@@ -1,5 +1,5 @@
-//! Waits between two reads of the feed, and meanwhile executes the actions of [`SuppressionState`]. Lock requests and reads
-//! use different sessions, so that no wait for a lock delays a read.
+//! Waits between two reads of the feed, and meanwhile executes the actions of [`SuppressionState`]. Lock requests and
+//! reads use different Postgres sessions, so that no wait for a lock delays a read.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -32,7 +32,7 @@ pub enum WakeReason {
     Poll,
 }
 
-/// The result of a lock operation, as an input of the state machine. If the operation opened the session that
+/// The result of a lock operation, as an input of the state machine. If the operation opened the Postgres session that
 /// suppresses NOTIFY, the second value is this session.
 type LockResult = (Input, Option<Arc<SuppressorSession>>);
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -42,8 +42,8 @@ pub struct WakeupDriver {
     signals: Arc<ListenerSignals>,
     listen_state: watch::Receiver<ListenState>,
     listen_sessions: watch::Receiver<Option<Arc<ListenSession>>>,
-    /// The direct address of Postgres, for the session that suppresses NOTIFY. A pooler would not keep the locks of
-    /// this session.
+    /// The direct address of Postgres, for the Postgres session that suppresses NOTIFY. A pooler would not keep the
+    /// locks of this session.
     url: SecretString,
     /// Interval at which an idle node reads even without a notification.
     safety: Duration,
@@ -149,8 +149,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Reports to the state machine if the LISTEN session was replaced, or if the session that suppresses NOTIFY has
-    /// ended.
+    /// Tells the state machine if the LISTEN session was replaced, or if the Postgres session that suppresses NOTIFY
+    /// has ended.
     fn refresh_sessions(&mut self) {
         let listen_session = self.listen_sessions.borrow_and_update().clone();
         let same = match (&self.listen_session, &listen_session) {
@@ -192,8 +192,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Executes an action. If the LISTEN session is broken, its operation never completes; `refresh_sessions` notices
-    /// the end of the session.
+    /// Executes an action. If a lock operation on the LISTEN session fails, the future of the operation never
+    /// completes. `refresh_sessions` then handles the end of this session.
     fn execute(&mut self, action: Action) {
         match action {
             Action::RequestIdleLock => self.on_listen_session(|session| {

@@ -74,7 +74,8 @@ impl CanaryFailure {
 }
 
 impl Canary {
-    /// The name of the state, such as `waiting`, as it appears in `/readyz` and in the table of the self-test.
+    /// The name of the state. The response of `/readyz` shows this name, such as `waiting`. After each round, the node
+    /// saves the name in the table of the self-test.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",

@@ -48,7 +48,7 @@ pub async fn send(pool: &Pool, store: &StoreId, round: &str, next: Duration) -> 
     .await
 }
 
-/// Saves the outcome of a round.
+/// Saves the outcome of a canary's round. `round` is the id of the round.
 pub async fn conclude(pool: &Pool, round: &str, outcome: &str) -> Result<(), QueryError> {
     const CONCLUDE: &str = "update vestnik.vst_canary set outcome = $2 where round = $1";
     db::with_timeout(async {

@@ -24,8 +24,8 @@ struct OpenStream {
     _client: db::Client,
 }
 
-/// Streams the events of the transactions `of` whose ids are higher than `through`, in chunks of limited size. The
-/// stream connects to the database when it is first polled, and fails if the database's epoch is not `epoch`.
+/// Streams events of the transactions `of` in chunks of limited size, beginning after the event `through`. The stream
+/// connects to the database when it is first polled, and fails if the database's epoch is not `epoch`.
 pub fn stream_large_transactions(
     database: &Database,
     epoch: Epoch,

@@ -27,7 +27,8 @@ const LOST_SECONDS: i64 = 315_360_000;
 pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
      (select line::text from vestnik.vst_lineage where through is null) as line, \
      (select oid from pg_database where datname = current_database()) as database_oid";
-/// SQL for the name of the current line of history. Null: since the last start of Postgres, no line has begun.
+/// SQL for the name of the current line of history. The name is null if no node has begun a line since the last start
+/// of Postgres.
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
 /// SQL that selects all lines of history. `through` is the newest transaction that a cursor from this line may cover;
@@ -57,7 +58,7 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
 /// The current line of history, which is the time since the last start of Postgres.
 #[derive(Debug)]
 pub(super) struct HistoryLine {
-    /// The name of the line, a UUID. It changes with each start of Postgres.
+    /// The name of the line of history, a UUID. Each start of Postgres begins a line with a new name.
     pub name: String,
     /// The epoch with which cursors are encoded now. See [`Epoch`].
     pub epoch: Epoch,
@@ -122,7 +123,7 @@ pub(super) async fn begin(client: &mut Client) -> Result<HistoryLine, Error> {
 /// Whether earlier cursors stay valid when a new line of history begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EarlierCursors {
-    /// A cursor stays valid if it covers no transaction after the newest event before this start of Postgres.
+    /// A cursor of the previous line stays valid, unless it covers a transaction after the newest event of that line.
     Valid,
     /// No earlier cursor is valid.
     Void,

@@ -65,8 +65,8 @@ pub enum Error {
     Elsewhere,
 }
 
-/// The columns of a journal event, in the order that [`event`] expects. `vst_readable` makes a text readable for
-/// Vestnik in any encoding of the database.
+/// The columns of a journal event, in the order that [`event`] expects. In a database with an encoding other than
+/// UTF-8, `vst_readable` replaces characters that cannot be converted to UTF-8.
 const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as store_id, vestnik.vst_readable(key) as key, type, at, \
      vestnik.vst_readable(data) as data, vestnik.vst_readable(old) as old, vestnik.vst_readable(answer) as answer";
 

@@ -69,7 +69,7 @@ pub enum Page {
 }
 
 /// The state of the journal at a read: the snapshot, the newest transaction with an event, the newest transaction whose
-/// old events were deleted, and the epoch.
+/// events were deleted because of their age, and the epoch.
 pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
@@ -160,8 +160,8 @@ pub(super) async fn usable_for_planning(
 pub struct History {
     /// The [`Epoch`] of the database. Transaction ids can be compared only within one epoch.
     pub epoch: Epoch,
-    /// The position before the events. `events` contains all events that had committed when they were read, and that
-    /// this position does not cover.
+    /// The position before the events. `events` contains each event that this position does not cover, if it had
+    /// committed when the events were read.
     pub base: Position,
     /// The events, sorted by id.
     pub events: Vec<JournalEvent>,

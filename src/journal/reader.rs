@@ -157,8 +157,8 @@ impl Reader {
         self.line.epoch
     }
 
-    /// Whether the feed may continue at the position `read`. `seen` is the newest event that it has read. If this event
-    /// is no longer in the journal, the database was restored, and all earlier cursors become invalid.
+    /// Whether the feed may continue at the position `read`. `seen` is the newest event that the feed has read. If the
+    /// journal no longer has this event, the database was restored, and all earlier cursors become invalid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?

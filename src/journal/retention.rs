@@ -13,9 +13,10 @@ pub const TRIM_BATCH: i64 = 1000;
 /// The result of deleting one batch of old events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// A full batch of this many events was deleted. More events may be old enough.
+    /// A full batch of this many events was deleted. There may be more events that are old enough to be deleted.
     Batch(u64),
-    /// Less than a full batch was deleted, so no other event is old enough. The field is the number of deleted events.
+    /// Less than a full batch was deleted, so no other event is old enough to be deleted. The field is the number of
+    /// deleted events.
     Done(u64),
     /// Nothing was deleted, because another node is trimming.
     Elsewhere,

@@ -108,7 +108,7 @@ pub async fn with_retries<T>(
     with_lock_retries(client, &tables, say, attempt).await
 }
 
-/// Returns the tables for whose locks a migration may wait: the journal, the reference shop's tables, and the attached
+/// Returns the tables that a migration may have to lock: the journal, the reference shop's tables, and the attached
 /// tables.
 async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let sources = "select to_regclass('vestnik.vst_source') is not null";

@@ -56,8 +56,8 @@ pub enum Error {
     Db(#[from] db::Error),
     /// Postgres reported an error, or the connection failed.
     ///
-    /// The message contains the full text of the error. The error is not a `source`, because then the program would
-    /// print it a second time, with the customer's data of the failed row.
+    /// The message already contains the text of the Postgres error. So `source()` does not return this error: the
+    /// program would print it a second time, with the customer's data of the failed row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
     /// A migration failed, or its record in the database could not be read.
@@ -90,7 +90,7 @@ pub enum Error {
     /// The lock of migrations was not free in time, because another migration runs or another program holds the lock.
     #[error("the lock of migrations was held for {minutes} minutes: {holder}")]
     Locked {
-        /// How long this migration waited, in minutes.
+        /// How long this migration waited for the lock, in minutes.
         minutes: u64,
         /// A description of the lock's holder.
         holder: String,
@@ -100,8 +100,8 @@ pub enum Error {
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
-    /// Constraints or triggers of the shop's tables, missing columns, or names that are in use would make the migration
-    /// V23 fail. Each line names a problem, and says how to correct it.
+    /// The migration V23 would fail, because of constraints or triggers of the shop's tables, missing columns, or names
+    /// that are in use. Each line names a problem, and says how to correct it.
     #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<String>),

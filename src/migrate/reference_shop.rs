@@ -29,8 +29,8 @@ pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Erro
     attach_as(client, ShopWords::SinceV23, say).await
 }
 
-/// Attaches the tables `orders` and `bookings`. If somebody then answers an order, Vestnik writes a status word of
-/// `words` into the table. Returns whether anything changed.
+/// Attaches the tables `orders` and `bookings`. `words` selects the status words that Vestnik writes into the tables
+/// when somebody answers an order or booking. Returns whether anything changed.
 pub async fn attach_as(client: &mut Client, words: ShopWords, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
@@ -89,9 +89,9 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// Returns the reference shop's mapping with the status words `words` first in each list. For example, `SinceV23` gives
-/// `["pending", "new"]`, and `BeforeV23` gives `["new", "pending"]`. An answer writes the first word of a list into the
-/// table. `mapping` must be a mapping of the reference shop.
+/// Returns a mapping of the reference shop with its status words in another order. In each list, the word that `words`
+/// selects is first: `SinceV23` gives `["pending", "new"]`, and `BeforeV23` gives `["new", "pending"]`. When somebody
+/// answers an order, Vestnik writes the first word of a list into the table.
 fn in_words(mapping: &str, words: ShopWords) -> String {
     match words {
         ShopWords::SinceV23 => mapping.to_owned(),

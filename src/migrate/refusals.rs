@@ -127,8 +127,8 @@ fn rewritten(table: &str) -> String {
     )
 }
 
-/// Returns SQL for rows that have a new status, and null in all other columns. These rows are enough to test a
-/// constraint that reads only the status.
+/// Returns SQL that makes one row for each new status. All other columns of these rows are null. These rows are enough
+/// to test a constraint that reads only the status.
 fn words(table: &str) -> String {
     let news: Vec<String> = RENAMED.iter().map(|(_, new)| format!("('{new}')")).collect();
     format!(

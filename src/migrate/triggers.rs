@@ -7,7 +7,8 @@ use tokio_postgres::{Client, Transaction};
 use super::{Error, Progress};
 use crate::infra::config::{Database, Notify};
 
-/// The files with their texts, in the order in which they are applied. A file may use functions of the files before it.
+/// Files in `triggers/` with their texts, in the order in which they are applied. A file may use functions of the files
+/// before it.
 const FILES: [(&str, &str); 2] = [
     ("triggers/notify.sql", include_str!("../../triggers/notify.sql")),
     ("triggers/values.sql", include_str!("../../triggers/values.sql")),

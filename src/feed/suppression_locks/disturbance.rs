@@ -1,5 +1,5 @@
-//! Detects when other Postgres sessions disturb the suppression of NOTIFY: they fill the notification queue, or hold
-//! the advisory locks of NOTIFY suppression. Any role that may connect to the database can do this.
+//! Detects when other Postgres sessions disturb NOTIFY suppression: they fill the notification queue, or hold the
+//! advisory locks of NOTIFY suppression. Any role that may connect to the database can do this.
 
 use tokio_postgres::Row;
 
@@ -73,8 +73,8 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryEr
 }
 
 /// Describes the backend with the oldest transaction of the server, for the log. Such a backend may be the cause of a
-/// full notification queue: a listening session in an open transaction prevents the queue's cleanup. Postgres does not
-/// show which sessions listen. `None`: the role of this connection sees no transaction.
+/// full notification queue: a listening connection in an open transaction prevents the queue's cleanup. Postgres does
+/// not show which connections listen. `None`: the role of this connection sees no transaction.
 pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, QueryError> {
     const OLDEST: &str = "select format('pid %s (%s, role %s, database %s), in a transaction for %s s', pid, \
            coalesce(nullif(application_name, ''), 'unnamed'), usename, datname, extract(epoch from clock_timestamp() - xact_start)::bigint) \

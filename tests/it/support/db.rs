@@ -349,7 +349,8 @@ impl Server {
         self.ask("full");
     }
 
-    /// Ends [`Server::fill_disk`], and starts the server if the full disk has ended it.
+    /// Frees the disk space that [`Server::fill_disk`] has filled. If the full disk has ended the server, starts it
+    /// again.
     pub fn free_disk(&mut self) {
         self.ask("roomy");
     }

@@ -23,7 +23,7 @@ pub struct Proxy {
     generation: watch::Sender<u64>,
     /// While this is true, new connections are accepted but pass no data.
     cut: watch::Sender<bool>,
-    /// The connections of earlier generations than this one are closed.
+    /// The proxy closes connections whose generation is lower than this number.
     closed: watch::Sender<u64>,
     trap: Arc<Trap>,
     hold: Arc<Hold>,
@@ -45,7 +45,8 @@ struct Said {
 }
 
 impl Hold {
-    /// Notes in `said` that the client has sent the first text of `self.words`, or the second text after the first.
+    /// Records in `said` what the client has sent: the first text of `self.words`, or the second text after the first
+    /// one.
     fn hear(&self, said: &Said, message: &[u8]) {
         let mut words = self.words.lock().unwrap();
         let Some((first, then)) = *words else { return };
