@@ -214,7 +214,8 @@ fn places(text: &str) -> Vec<&str> {
     places
 }
 
-/// The texts of a language for one store: the operator's own texts for this store. If the store has none, the texts for all stores.
+/// The texts of a language for one store: the operator's own texts for this store. If the store has none, the texts for
+/// all stores.
 pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     let own = OWN
         .get()
