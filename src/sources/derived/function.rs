@@ -149,7 +149,7 @@ fn readable_key(derived: &Derived) -> String {
 }
 
 /// The value of the parameter `vst_field` with which the source's SQL function runs the `keys` query of a watched
-/// table. `number` is the number of the watched table, counted from 1.
+/// table. The query finds the orders that a row of this table affects. `number` is the table's number, counted from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

@@ -73,7 +73,7 @@ impl Projected {
     }
 }
 
-/// The values of an order in one store that clients last received. If a person has set a status that the shop's tables
+/// An order in one store, with the values that clients last received. If a person set a status that the shop's tables
 /// do not have, `answered_over` is the shop's status. Otherwise it is `None`.
 #[derive(Debug)]
 struct Before {
@@ -287,7 +287,8 @@ pub(super) fn creation_time(values: &Value, derived: &Derived) -> Option<OffsetD
     }
 }
 
-/// A row of the projection table as a JSON object, in the form that lists and the journal use.
+/// A row of the projection table, which holds the computed orders, as a JSON object. The object has the form that lists
+/// and the journal use.
 pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetDateTime, data: &str) -> String {
     let created_at = created_at.format(&Rfc3339).unwrap_or_default();
     let text = |text: &str| Value::from(text).to_string();

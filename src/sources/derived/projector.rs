@@ -20,11 +20,12 @@ use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// Time after which the projector's lease ends unless it is renewed.
+/// Time after which the projector's lease ends unless the node renews it. Only the node with the lease computes orders.
 const LEASE: Duration = Duration::from_secs(3);
 /// Interval at which the node that holds the projector's lease renews it.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// Interval at which the nodes without the projector's lease try to take it.
+/// Interval at which a node without the projector's lease tries to take it. Only the node with the lease computes
+/// orders.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// Interval at which the node with the projector's lease polls the queue for changes of orders.
 const POLL_PAUSE: Duration = Duration::from_millis(20);

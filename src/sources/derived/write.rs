@@ -8,6 +8,7 @@ use super::super::Source;
 use super::{Derived, projection};
 
 /// The changes to save: rows of the projection table, rows to delete (key and store), events, and orders to hold back.
+/// An order is held back until the shop writes its items.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
@@ -18,7 +19,7 @@ pub(super) struct Writes {
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
-/// A row of the projection table: the values of an order in one store that clients last received.
+/// A row of the projection table: an order in one store, with the values that clients last received.
 #[derive(Debug)]
 pub(super) struct Row {
     pub key: String,
@@ -41,7 +42,8 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Saves the changes: rows in the projection table, events in the journal, and held-back orders in the table `vst_wait`.
+/// Saves the changes: rows in the projection table, events in the journal, and held-back orders in the table
+/// `vst_wait`.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,

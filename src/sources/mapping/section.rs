@@ -13,7 +13,7 @@ const NEAR_EDITS: usize = 2;
 
 /// A table of a mapping's TOML. Reading a key removes it from `table`, so the keys that remain at the end are unknown.
 pub(super) struct Section<'p> {
-    /// The path of the table, such as `fields.total`. Empty: the top level.
+    /// The name of this TOML table in the mapping, such as `fields.total`. Empty: the top level of the mapping.
     pub(super) path: String,
     pub(super) table: Table,
     pub(super) known_keys: Vec<&'static str>,
@@ -200,7 +200,7 @@ impl<'p> Section<'p> {
         name
     }
 
-    /// Reports every remaining key as unknown.
+    /// Ends the reading of this TOML table. Each key that no code has read is reported as unknown.
     pub(super) fn finish(self) {
         let section = match self.path.as_str() {
             "" => "a mapping".to_owned(),
