@@ -24,7 +24,7 @@ pub(super) struct Installed {
 }
 
 impl Installed {
-    /// Whether any part was installed.
+    /// Whether the call of [`install`] changed anything in the database.
     pub fn any(self) -> bool {
         self.function || self.triggers || self.moved
     }

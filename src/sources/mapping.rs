@@ -375,9 +375,9 @@ impl StatusWords {
 /// The meaning of a shop's status word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordMeaning {
-    /// The order has this status.
+    /// Orders with this word have this status.
     Status(Status),
-    /// The order is hidden from people, for example because it is a cart.
+    /// Orders with this word are hidden from people, for example because they are carts.
     Hidden,
 }
 

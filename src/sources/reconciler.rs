@@ -56,7 +56,7 @@ struct Checkpoint {
 struct Comparable {
     id: SourceId,
     table: String,
-    /// The key column, quoted for SQL.
+    /// The key column of the table, quoted for SQL.
     key: String,
     is_derived: bool,
 }

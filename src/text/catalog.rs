@@ -110,7 +110,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
     Ok(paths)
 }
 
-/// Reads one file into `own`. Returns the problems of this file.
+/// Reads one file of the operator's own texts, and adds the texts to `own`. Returns the problems of this file.
 fn read_own(path: &Path, store: Option<&str>, own: &mut OwnTexts) -> Result<Vec<String>, OwnTextsError> {
     let problem = |problem: String| format!("{}: {problem}", path.display());
     let language = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));

@@ -65,7 +65,7 @@ impl QueueProgress {
     }
 }
 
-/// The result of a batch.
+/// The result of one batch of the projector, the background task that computes orders.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     /// Number of processed entries: changes from the queue, orders that were held back until now, and retried failures.

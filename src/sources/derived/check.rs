@@ -34,7 +34,7 @@ const PAID_TYPES: [&str; 7] = [
 pub struct Checked {
     /// The errors and warnings about the mapping.
     pub findings: Findings,
-    /// The name and the SQL type of each expression.
+    /// The name and the SQL type of each expression of the mapping.
     pub columns: Vec<RecordedColumn>,
     /// The tables on which Vestnik installs triggers for the source. The first is the shop's table of orders.
     pub(super) watched: Vec<Watched>,
@@ -108,7 +108,7 @@ type Reads = BTreeMap<String, Vec<String>>;
 enum Look {
     /// The types of the query's columns, and the tables and columns that the query reads.
     Read(Vec<RecordedColumn>, Reads),
-    /// The error of Postgres for an invalid query.
+    /// Postgres rejected the query as invalid, with this error.
     Invalid(tokio_postgres::Error),
 }
 

@@ -12,9 +12,9 @@ use super::project::{Projected, PublishedResults, derive};
 use super::{Derived, function};
 use crate::infra::db::Transaction;
 
-/// The JSON that stands for a value whose expression fails.
+/// If the SQL expression of a value fails, the order has this JSON in place of the value.
 const UNREADABLE: &str = "\"?\"";
-/// The JSON that stands for items whose query fails.
+/// If the query for an order's items fails, the order has this JSON in place of the items.
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
@@ -25,7 +25,7 @@ const DERIVE_ONE_MS: u32 = 300;
 /// The results of computing orders: the orders, and the expressions that failed.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
-    /// The orders, one entry for each store of an order.
+    /// The computed orders, with one entry for each store of an order.
     pub orders: Vec<Projected>,
     /// The keys of orders that no store receives: the expression of the store fails, and no store has received the
     /// order before.

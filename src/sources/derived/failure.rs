@@ -164,7 +164,7 @@ pub(super) async fn end_of_watch(
     Ok(ended > 0)
 }
 
-/// The earlier failures that the next batch retries.
+/// Earlier failures to compute orders. The next batch retries them.
 #[derive(Debug, Default)]
 pub(super) struct Retried {
     /// The keys of the orders to compute again.

@@ -142,7 +142,7 @@ async fn with_grants(
     Ok(with_grants)
 }
 
-/// The failures of the previewed rows.
+/// The failures to compute the rows of a preview.
 #[derive(Default)]
 struct Failures {
     /// Each distinct failure of the previewed rows, and the number of affected orders. The failure has the key of the

@@ -115,7 +115,7 @@ pub(super) struct PublishedResults {
 }
 
 impl PublishedResults {
-    /// Reads and locks the last published results for these keys.
+    /// Reads and locks the values that clients last received for the orders with these keys.
     pub async fn lock(
         transaction: &Transaction<'_>,
         source: &Source,

@@ -75,7 +75,7 @@ pub struct Projector {
 struct Warned {
     reason: String,
     at: Instant,
-    /// Number of failed batches since this warning that were not logged.
+    /// Number of failed batches that were not logged since this warning.
     unlogged: u64,
 }
 

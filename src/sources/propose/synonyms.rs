@@ -182,9 +182,9 @@ const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
 /// The usual meaning of a status word in shops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usual {
-    /// The order has this status.
+    /// Orders with this word have this status.
     Status(Status),
-    /// The order is hidden.
+    /// Orders with this word are hidden, such as carts.
     Hidden,
 }
 

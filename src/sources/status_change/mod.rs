@@ -84,7 +84,7 @@ pub struct CurrentStatus {
     pub word: Option<String>,
     /// The name of the person who set the current status with a button; `None`: the status was not set with a button.
     pub by: Option<String>,
-    /// Whether the order is a delivery.
+    /// Whether the order is to be delivered to the customer.
     pub is_delivered: bool,
 }
 

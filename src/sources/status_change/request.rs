@@ -10,9 +10,9 @@ use crate::token::idempotency::RequestId;
 /// The channel through which a person changes the status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerChannel {
-    /// A button of the panel.
+    /// The person pressed a button of the panel.
     Panel,
-    /// A button below a message in Telegram.
+    /// The person pressed a button below a message in Telegram.
     Telegram,
 }
 
