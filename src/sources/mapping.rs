@@ -87,7 +87,7 @@ pub struct TypeWords {
 /// A column that says whether an order is paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaidWords {
-    /// The column: a boolean, the time of the payment, or a word.
+    /// The column that says whether the order is paid: a boolean, the time of the payment, or a word.
     pub column: Column,
     /// The words that mean paid. If the list is empty, a word for yes, a number other than 0, or a time means paid.
     pub words: Vec<String>,
@@ -162,8 +162,8 @@ pub struct Items {
     /// The column or JSON member of the options that the customer chose. `None`: all members with usual names, such as
     /// `modifiers`.
     pub options: Option<Column>,
-    /// The column or JSON member of the kitchen's station, such as `bar`, or the part of the menu, such as `Desserts`.
-    /// `None`: the first member with a usual name.
+    /// The column or JSON member of the kitchen's station, such as `bar`, or of the part of the menu, such as
+    /// `Desserts`. `None`: the first member with a usual name.
     pub category: Option<Column>,
     /// The column or JSON member that marks a deleted item, by a time or a word for yes. Deleted items are not shown.
     pub deleted_at: Option<Column>,
@@ -204,7 +204,7 @@ pub struct Mapping {
     pub number: Option<Column>,
     /// The status column and the meaning of its words.
     pub status: StatusWords,
-    /// The columns of all other fields of an order.
+    /// The columns of an order's other fields, such as the customer's name.
     pub fields: Fields,
     /// Where the currency of all amounts comes from: the store, a constant, or a column.
     pub currency: CurrencyRef,
@@ -331,7 +331,7 @@ impl StatusWords {
         of_status.map(|(status, _)| WordMeaning::Status(*status))
     }
 
-    /// The word that Vestnik writes for this status; `None`: no word. `Rejected` without a word uses `Cancelled`'s.
+    /// The word that Vestnik writes for this status, if any. `Rejected` without a word uses the word of `Cancelled`.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {

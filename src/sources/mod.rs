@@ -247,7 +247,7 @@ pub mod fixtures {
         }
     }
 
-    /// The mapping, in unit tests, of the table `public.orders` that `sql/shop` creates.
+    /// A mapping, for unit tests, of the table `public.orders` that `sql/shop` creates.
     pub const REFERENCE: &str = r#"
         table = "public.orders"
         kind = "order"

@@ -13,7 +13,7 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 use crate::infra::db::{self, QueryError};
 
-/// The sources of one database, as this node has last loaded them.
+/// The sources of one database, as this node loaded them last.
 #[derive(Debug, Default)]
 pub struct Registry {
     current: RwLock<Arc<Sources>>,

@@ -21,8 +21,8 @@ const RECORDED_ROWS: i64 = 10_000;
 pub(super) struct Lacked {
     /// The columns that the trigger did not record before.
     pub columns: Vec<String>,
-    /// Whether some rows may have no event. Either the table had no triggers, or the mapping now reads the key or the
-    /// store from another column.
+    /// Whether some rows may have no event. This is so if the table had no triggers. It is also so if the mapping now
+    /// reads the key or the store from another column.
     pub rows: bool,
 }
 

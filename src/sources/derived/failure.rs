@@ -28,7 +28,8 @@ pub(super) struct Failure {
     pub key: String,
     /// The place of the expression in the mapping, such as `derived.total`, or [`ROW_SECURITY`].
     pub place: String,
-    /// The error text of Postgres. Values from the order are removed, because they may be a customer's data.
+    /// The error text of Postgres. In saved failures, values from the order are removed, because they may be a
+    /// customer's data.
     pub reason: String,
 }
 

@@ -153,8 +153,8 @@ async fn drop_strange(
     Ok(())
 }
 
-/// SQL that drops all parts of a derived source, except the triggers and the trigger function of the shop's table of
-/// orders.
+/// SQL that drops the parts of a derived source (one whose orders come from SQL expressions). The triggers and the
+/// trigger function of the shop's table of orders stay.
 pub(in crate::sources) async fn drop_sql(
     client: &impl GenericClient,
     source: SourceId,

@@ -107,9 +107,9 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// The last published results of some orders: rows of the projection table, locked until the transaction ends. Lock the
-/// results before computing the orders. Otherwise a person may answer between computing and locking, and an older
-/// status would then replace the answer.
+/// The results that clients last received for some orders. These rows of the projection table are locked until the
+/// transaction ends. Lock them before computing the orders. Otherwise a person may answer between computing and
+/// locking, and an older status would then replace the answer.
 pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }

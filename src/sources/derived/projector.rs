@@ -233,8 +233,8 @@ impl Projector {
         Ok(taken)
     }
 
-    /// Decides whether to log a failed batch. Returns the number of failed batches since the last warning that were not
-    /// logged. `None`: do not log this failed batch.
+    /// Decides whether to log a failed batch. Returns how many failed batches were not logged since the last warning.
+    /// `None`: do not log this failed batch.
     fn may_warn(&mut self, id: SourceId, reason: String, now: Instant) -> Option<u64> {
         let last = self.warned.get_mut(&id).filter(|last| last.reason == reason);
         let unlogged = match last {

@@ -85,7 +85,7 @@ impl Command {
     }
 }
 
-/// A right on a table that the role of `vestnik serve` needs.
+/// A right that the role of `vestnik serve` needs on a table.
 struct Need {
     /// The prefix of the report: the mapping's key whose SQL needs the right, such as `answer.preparing: `. Empty: the
     /// source itself needs the right.

@@ -1,5 +1,6 @@
-//! Saves the computed changes of a derived source. Writes rows of the projection table, appends events to the journal,
-//! and saves which orders are held back until the shop writes their items.
+//! Saves the computed changes of a derived source (one whose orders come from SQL expressions). Writes the orders to
+//! the source's projection table, and appends events to the journal. Also saves which orders are held back until the
+//! shop writes their items.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;

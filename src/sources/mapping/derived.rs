@@ -185,8 +185,8 @@ fn value(name: &str) -> Column {
     }
 }
 
-/// The name of an extra field in the JSON column `data` of the projection table. `number` is the field's index in the
-/// mapping.
+/// The name of an extra field in the JSON column `data` of the projection table, which holds the computed orders.
+/// `number` is the field's index in the mapping.
 pub(in crate::sources) fn extra_name(number: usize) -> String {
     format!("extra_{number}")
 }

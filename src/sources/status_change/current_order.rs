@@ -26,7 +26,7 @@ pub struct CurrentOrder<'a> {
 }
 
 impl CurrentOrder<'_> {
-    /// The order's current state in the form that the person who answers receives.
+    /// The order's current state, as shown to the person who answers the order.
     pub fn current_status(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
