@@ -204,9 +204,9 @@ impl<'a> SourceTable<'a> {
 
     /// SQL for one page: the creation time of each row, its key, and its recorded columns as JSON.
     ///
-    /// `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4` and `$5` are
-    /// the creation time and the key of the anchor (the last row of the previous page). `$6` is every status word of the
-    /// mapping.
+    /// `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4` and `$5`
+    /// are the creation time and the key of the anchor (the last row of the previous page). `$6` is every status word
+    /// of the mapping.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
