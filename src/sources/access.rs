@@ -1,5 +1,6 @@
-//! Checks which rights on a source's tables the current role lacks, and whether row level security hides rows from this
-//! role. The role of `vestnik serve` needs these rights. The role that attached the table does not need them.
+//! Finds the rights on a source's tables that the current role lacks. The role of `vestnik serve` needs these rights.
+//! The role that attached the table does not need them. Also checks whether row level security hides rows from the
+//! current role.
 
 use crate::infra::db::GenericClient;
 
@@ -138,8 +139,9 @@ pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
     )
 }
 
-/// Returns an SQL condition: row level security lets the role run the command on every row of the table. The parameters are those
-/// of [`has_policy`]. Only a policy with the condition `true` counts, because another condition may hide rows.
+/// Returns an SQL condition: row level security lets the role run the command on every row of the table. The parameters
+/// are those of [`has_policy`]. Only a policy with the condition `true` counts, because another condition may hide
+/// rows.
 pub(super) fn lets_every_row(table: &str, command: &str, role: &str) -> String {
     let applies = format!(
         "p.polrelid = {table} and p.polcmd::text in ({command}, '*') \

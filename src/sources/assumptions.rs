@@ -1,5 +1,6 @@
-//! Lists what Vestnik assumes if a mapping does not name the zone of times, the currency of amounts, or the place for
-//! people's answers to orders. `vestnik source check` prints the assumptions, so that a person can correct the mapping.
+//! Lists what Vestnik assumes where a mapping says nothing. The assumptions concern the zone of times, the currency of
+//! amounts, and the place for people's answers to orders. `vestnik source check` prints the assumptions, so that a
+//! person can correct the mapping.
 
 use super::RecordedColumn;
 use super::catalog::Table;
@@ -55,7 +56,8 @@ pub fn lines(
     lines
 }
 
-/// The mapping's keys for times, such as `due_at`, whose column has no time zone. Vestnik reads these times as [`USUAL_ZONE`].
+/// Finds times whose column has no time zone, if the mapping does not say which zone to use. Returns the mapping's keys
+/// of these times, such as `due_at`. Vestnik assumes the zone [`USUAL_ZONE`].
 fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedColumn]) -> Vec<&'static str> {
     let is_naive = |kind: &str| kind.starts_with("timestamp") && kind.contains("without") || kind == "date";
     if let Some(derived) = &mapping.derived {
@@ -79,8 +81,8 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
     times.into_iter().filter_map(of_column).collect()
 }
 
-/// The amounts of a derived mapping whose SQL type is text, if the mapping names no unit. A text does not show whether
-/// it counts major units or minor units, such as cents.
+/// Finds amounts whose SQL type is text, in a derived mapping (one with SQL expressions) that names no unit. A text
+/// does not show whether it counts major units or minor units, such as cents.
 fn amounts_of_type_text<'a>(mapping: &Mapping, expressions: &'a [RecordedColumn]) -> Vec<&'a str> {
     let is_text = |kind: &str| matches!(kind, "text" | "json" | "jsonb") || kind.starts_with("character");
     let amounts = expressions
@@ -95,9 +97,9 @@ fn amounts_of_type_text<'a>(mapping: &Mapping, expressions: &'a [RecordedColumn]
     }
 }
 
-/// The line that lists the statuses that Vestnik saves only in its own table when a person sets them. A derived mapping
-/// (one with SQL expressions) has such statuses if it names neither an SQL statement nor an API for them. `None`: the
-/// mapping has no such statuses.
+/// A person can set statuses that Vestnik saves only in its own table. Returns the line that lists these statuses. A
+/// derived mapping (one with SQL expressions) has such a status if it names neither an SQL statement nor an API for the
+/// status. `None`: the mapping has no such status.
 fn kept_answers(mapping: &Mapping) -> Option<String> {
     let derived = mapping.derived.as_ref()?;
     if mapping.answer.url.is_some() {

@@ -38,8 +38,8 @@ pub struct Options {
     /// Attach the table even if another role owns it and Vestnik cannot use the recorder role, a role with few rights.
     /// The table's owner can then run functions with the rights of the role that attaches.
     pub trust_owner: bool,
-    /// The id of the source whose table was renamed. `None`: if no source has the table's name, the table becomes a new
-    /// source.
+    /// The id of the source to which the table belongs, if the table was renamed. `None`: the source is found by the
+    /// table's name. If no source has the table's name, the table becomes a new source.
     pub renamed: Option<SourceId>,
 }
 

@@ -19,8 +19,8 @@ pub enum Error {
         /// The errors of the mapping, one line each.
         problems: Vec<String>,
     },
-    /// Another role owns the table, and functions of its column types could run with the rights of the role that
-    /// attaches.
+    /// Another role owns the table. Functions of the table's column types could run with the rights of the role that
+    /// attaches the table.
     #[error(
         "{table} belongs to role {owner}, whose types could run functions of their own with your rights: attach it as {owner}, as a role \
          that may create the role vestnik_recorder, or with --trust-owner"

@@ -31,7 +31,8 @@ const TRIGGER: &str = "create or replace trigger vestnik_record_insert after ins
 const HAS_TRIGGER: &str = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
      and tgname = 'vestnik_record_insert' and tgenabled in ('O', 'A') and tgfoid = to_regprocedure($2 || '()'))";
 
-/// The source of canaries, the synthetic orders of a node's self-test. It is built into the program, not loaded from the database.
+/// The source of canaries, the synthetic orders of a node's self-test. It is built into the program, not loaded from
+/// the database.
 pub static SOURCE: LazyLock<Arc<Source>> = LazyLock::new(|| {
     let mapping = mapping().expect("the mapping of the canaries is good: a test reads it");
     let column = |name: &str| RecordedColumn {
@@ -51,8 +52,8 @@ fn mapping() -> Result<Mapping, Error> {
     Ok(Mapping::from_toml(MAPPING)?)
 }
 
-/// Installs the trigger and its function on `vst_canary`, unless this version is installed already. Returns whether it
-/// installed them.
+/// Installs the trigger of `vst_canary` and its function, unless their current version is installed already. Returns
+/// whether anything was installed.
 pub async fn install(client: &mut tokio_postgres::Client) -> Result<bool, Error> {
     let owner = recorder::prepare(client).await?;
     let table = Table::find(client, TABLE).await?;

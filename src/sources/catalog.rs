@@ -69,7 +69,7 @@ pub enum NoTable {
     /// No table has this name.
     #[error("there is no table {name}{hint}")]
     Missing {
-        /// The name that the caller gave.
+        /// The name that the caller gave for the table.
         name: String,
         /// Advice for the end of the error message, such as a similar name.
         hint: String,

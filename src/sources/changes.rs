@@ -144,7 +144,7 @@ struct EventContent {
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// The order before the change. `None`: the status changed, or the order appeared or was removed.
+    /// The order before the change. `None`: the change is a new status, or the order appeared or was removed.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
@@ -277,7 +277,7 @@ pub(super) enum Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// The last journal row of the group.
+    /// The last of the journal rows in this group. A group becomes at most one event.
     pub fn last(&self) -> &'a JournalEvent {
         match self {
             Self::Change(change) => change.last,
@@ -316,7 +316,8 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// A group of journal rows that together become at most one event: the index of the group's last row in `events`, and its rows.
+/// A group of journal rows that together become at most one event: the index of the group's last row in `events`, and
+/// its rows.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 

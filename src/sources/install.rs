@@ -15,16 +15,16 @@ use crate::infra::table_lock::Progress;
 /// Says which parts of a source [`install`] has installed, because they were missing or outdated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Installed {
-    /// The trigger function was installed.
+    /// Whether the trigger function was installed.
     pub function: bool,
-    /// The triggers were installed, because the table lacked some or all of them.
+    /// Whether triggers were installed, because the table lacked some or all of them.
     pub triggers: bool,
-    /// Another table had triggers that called the source's function, and these triggers were removed.
+    /// Whether triggers were removed from another table, because they called the source's function.
     pub moved: bool,
 }
 
 impl Installed {
-    /// Whether any part was installed.
+    /// Whether the call of [`install`] changed anything in the database.
     pub fn any(self) -> bool {
         self.function || self.triggers || self.moved
     }

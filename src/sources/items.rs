@@ -135,7 +135,7 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     members.iter().map(named).collect()
 }
 
-/// Reads the member that `mapped` names. If `mapped` is `None`, reads the first readable member whose name is in
+/// Reads the JSON member that `mapped` names. If `mapped` is `None`, reads the first readable member whose name is in
 /// `usual`.
 fn find<T>(
     members: &[(String, &str)],
@@ -149,8 +149,8 @@ fn find<T>(
     }
 }
 
-/// The item's name, from a member such as `name_ru` or `dishTitle`: the member's own name contains `name`, `title` or
-/// `назван`.
+/// The item's name, from a JSON member such as `name_ru` or `dishTitle`: the member's own name contains `name`, `title`
+/// or `назван`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
     let is_alike = |name: &str| {
         ["name", "title", "назван"]
@@ -222,8 +222,8 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
     })
 }
 
-/// The item's category, from a member of the item or of the product object inside the item. `levels` is the maximum
-/// depth of nested JSON.
+/// The item's category, from a JSON member of the item or of the product object inside the item. `levels` is the
+/// maximum depth of nested JSON.
 fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usize) -> Option<String> {
     find(members, mapped, &CATEGORIES, first_name).or_else(|| {
         let products = NAMES.iter().filter_map(|name| member(members, name));

@@ -53,8 +53,9 @@ impl Lookup {
         lookups
     }
 
-    /// Finds people's answers that the shop overwrote with the writes in these journal rows. The map's key is the id of
-    /// the overwriting journal row. If Postgres does not reply in time, the result is empty.
+    /// Finds people's answers that the shop overwrote. `events` are the journal rows of the shop's writes. The map's
+    /// key is the id of the journal row that overwrote the answer. If the query fails or takes too long, the result is
+    /// empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,

@@ -1,18 +1,19 @@
-//! Holds the results of look-ups: data about orders from other tables, such as their items. `lookup` fills them in, and
-//! `changes` and `translate` use them.
+//! Holds the results of look-ups: data about orders from other tables, such as the items of the orders. The module
+//! `lookup` fills in the results. The modules `changes` and `translate` use them.
 
 use std::collections::{HashMap, HashSet};
 
 use super::overwritten_answer::OverwrittenAnswer;
 use crate::domain::event::{EventId, SourceId, SubjectId};
 
-/// The results of look-ups for the orders in some journal rows. A look-up reads data of an order from other tables, such
-/// as the table of items.
+/// The results of look-ups for the orders in some journal rows. A look-up reads data of an order from other tables,
+/// such as the table of items.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
     failed: HashSet<SourceId>,
-    /// The answers of people that the shop overwrote. The map's key is the id of the journal row with the overwriting write.
+    /// The answers that the shop overwrote with an older status. The map's key is the id of the journal row of the
+    /// shop's write.
     overwritten: HashMap<EventId, OverwrittenAnswer>,
 }
 
@@ -42,13 +43,13 @@ impl Lookups {
         self.failed.insert(source);
     }
 
-    /// Sets the answers of people that the shop overwrote with an old status. The map's key is the id of the journal
-    /// row with the overwriting write.
+    /// Sets the people's answers that the shop overwrote with an older status. The map's key is the id of the journal
+    /// row of the shop's write.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
 
-    /// The answer of a person that the shop overwrote with the write in this journal row. `None`: the write overwrote no answer.
+    /// The person's answer that the shop's write in this journal row overwrote. `None`: the write overwrote no answer.
     pub(super) fn overwritten_by(&self, row: EventId) -> Option<&OverwrittenAnswer> {
         self.overwritten.get(&row)
     }

@@ -31,14 +31,14 @@ pub enum StoreRef {
     Constant(String),
 }
 
-/// The meaning of the words in the shop's status column. If a status has several words, Vestnik writes the first of them.
+/// The meaning of the words in the shop's status column. If a status has several words, Vestnik writes the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
     /// The column that holds the status word.
     pub column: Column,
     /// The shop's words for each status. A status that has no words may be missing from the list.
     pub words: Vec<(Status, Vec<String>)>,
-    /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
+    /// The words of hidden orders, such as carts and unpaid orders. Panels do not show hidden orders.
     pub hidden: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ pub enum CurrencyRef {
 pub struct TimeColumn {
     /// The column that holds the time.
     pub column: Column,
-    /// The IANA name of the zone for values of the column that have no zone.
+    /// The IANA name of the time zone. It applies to times in the column that name no zone.
     pub zone: String,
 }
 
@@ -87,7 +87,7 @@ pub struct TypeWords {
 /// A column that says whether an order is paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaidWords {
-    /// The column: a boolean, the time of the payment, or a word.
+    /// The column that says whether the order is paid: a boolean, the time of the payment, or a word.
     pub column: Column,
     /// The words that mean paid. If the list is empty, a word for yes, a number other than 0, or a time means paid.
     pub words: Vec<String>,
@@ -148,24 +148,24 @@ pub enum ItemsRef {
 pub struct Items {
     /// The place where the shop stores the items.
     pub from: ItemsRef,
-    /// The column or member with the name of the dish. `None`: the first member with a usual name, such as `title`.
+    /// The column or JSON member of the dish's name. `None`: the first member with a usual name, such as `title`.
     pub name: Option<Column>,
-    /// The column or member with the quantity. `None`: the first member with a usual name, such as `qty`.
+    /// The column or JSON member of the quantity. `None`: the first member with a usual name, such as `qty`.
     pub quantity: Option<Column>,
-    /// The column or member with the price of one piece. `None`: the first member with a usual name, such as `price`.
+    /// The column or JSON member of the price of a piece. `None`: the first member with a usual name, such as `price`.
     pub price: Option<Column>,
     /// The unit of the prices; `None`: the unit of the total. Without a total, each price's form decides: a fraction
     /// means major units.
     pub unit: Option<Unit>,
-    /// The column or member with the customer's note about the item. `None`: all members with a usual name for notes.
+    /// The column or JSON member of the customer's note to the item. `None`: all members with a usual name for notes.
     pub note: Option<Column>,
-    /// The column or member with the options that the customer chose. `None`: all members with usual names, such as
+    /// The column or JSON member of the options that the customer chose. `None`: all members with usual names, such as
     /// `modifiers`.
     pub options: Option<Column>,
-    /// The column or member with the kitchen's station, such as `bar`, or the part of the menu, such as `Desserts`.
-    /// `None`: the first member with a usual name.
+    /// The column or JSON member of the kitchen's station, such as `bar`, or of the part of the menu, such as
+    /// `Desserts`. `None`: the first member with a usual name.
     pub category: Option<Column>,
-    /// The column or member that marks a deleted item with a time or a word for yes. Deleted items are not shown.
+    /// The column or JSON member that marks a deleted item, by a time or a word for yes. Deleted items are not shown.
     pub deleted_at: Option<Column>,
 }
 
@@ -204,7 +204,7 @@ pub struct Mapping {
     pub number: Option<Column>,
     /// The status column and the meaning of its words.
     pub status: StatusWords,
-    /// The columns of all other fields of an order.
+    /// The columns of an order's other fields, such as the customer's name.
     pub fields: Fields,
     /// Where the currency of all amounts comes from: the store, a constant, or a column.
     pub currency: CurrencyRef,
@@ -217,8 +217,8 @@ pub struct Mapping {
     /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: the mapping has no such
     /// query.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping, whose values come from SQL expressions. All fields except `table` then describe the
-    /// projection table, in which the projector saves the results. `None`: every value is a column of the shop's row.
+    /// The SQL part of a derived mapping, whose values come from SQL expressions. Then all fields except `table`
+    /// describe the projection table, where the results are saved. `None`: every value is a column of the shop's row.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -294,7 +294,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set: all if a function or API of the shop sets them, otherwise only those with a word.
+    /// The statuses that a person can set: all if a function or API of the shop sets them, otherwise those with a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -331,7 +331,7 @@ impl StatusWords {
         of_status.map(|(status, _)| WordMeaning::Status(*status))
     }
 
-    /// The word that Vestnik writes for this status. `Rejected` without a word uses the word of `Cancelled`. `None`: no word.
+    /// The word that Vestnik writes for this status, if any. `Rejected` without a word uses the word of `Cancelled`.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {
@@ -375,9 +375,9 @@ impl StatusWords {
 /// The meaning of a shop's status word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordMeaning {
-    /// The order has this status.
+    /// Orders with this word have this status.
     Status(Status),
-    /// The order is hidden from people, for example because it is a cart.
+    /// Orders with this word are hidden from people, for example because they are carts.
     Hidden,
 }
 

@@ -247,7 +247,7 @@ pub mod fixtures {
         }
     }
 
-    /// The mapping of the reference shop's orders.
+    /// A mapping, for unit tests, of the table `public.orders` that `sql/shop` creates.
     pub const REFERENCE: &str = r#"
         table = "public.orders"
         kind = "order"

@@ -165,10 +165,10 @@ fn usual_meaning(word: &str, kind: SubjectKind) -> Option<&'static str> {
     })
 }
 
-/// Examines the string literals that are results of the status expression of a derived mapping (one with SQL
-/// expressions): each literal after THEN or ELSE, and an expression that is only a literal. A literal that is no status,
-/// but is similar to one or usually means one, is a mistake. Any other literal that is no status is only a warning,
-/// because a shop may show words of its own.
+/// Examines the status expression of a derived mapping (one with SQL expressions). Checks each string literal after
+/// THEN or ELSE, and an expression that is only one literal. If a literal is no status, but is similar to a status or
+/// usually means one, it is a mistake. Any other literal that is no status is only a warning, because a shop may show
+/// words of its own.
 fn literals(expression: &str, kind: SubjectKind, advice: &mut Advice) {
     let known: Vec<&str> = Status::ALL
         .iter()

@@ -58,8 +58,8 @@ impl StepBack {
 }
 
 impl Sources {
-    /// Finds the updates among these journal rows that changed an order back to an earlier status, and that no person
-    /// made with a button. Each of these updates may have overwritten a person's answer.
+    /// Finds writes in these journal rows that changed an order back to an earlier status. Writes that a person made
+    /// with a button are left out. Each of the other writes may have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
         // Only an update can change an order back to an earlier status. Most reads of the journal contain only inserts,
         // so return early.
@@ -82,8 +82,8 @@ impl Sources {
     }
 }
 
-/// Finds the writes in `steps` that undo a person's newest answer to the order. The map's key is the journal id of the
-/// write.
+/// Finds the writes in `steps` that undid a person's newest answer to the order, and returns the answers. The map's key
+/// is the id of the write's journal row.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],

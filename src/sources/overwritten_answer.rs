@@ -1,4 +1,5 @@
-//! A status that a person set with a button, and that the shop's application overwrote with an old status.
+//! An overwritten answer: a person set a status with a button, and the shop's application then replaced this status
+//! with an older one.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use serde_json::{Value, json};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 
-/// A person's answer to an order: the status that the person set with a button. The shop's application has overwritten
-/// it with an older status.
+/// An overwritten answer to an order. A person set a status with a button, and the shop's application then replaced
+/// this status with an older one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverwrittenAnswer {
     /// The id of the order's source, an attached table.

@@ -1,7 +1,8 @@
 //! Compares the tables of sources with the journal, and reports rows without an event. A row has no event if it was
 //! written while the triggers did not fire. For example, the triggers were disabled, `session_replication_role` was
 //! `replica`, or a logical replication subscription applied the row. For a derived source (one with SQL expressions),
-//! the reconciler also queues the missed rows for the projector, so that they become events late.
+//! the reconciler also queues the missed rows for the projector. The projector, a background task, then makes late
+//! events of these rows.
 
 use std::collections::HashMap;
 
@@ -55,7 +56,7 @@ struct Checkpoint {
 struct Comparable {
     id: SourceId,
     table: String,
-    /// The key column, quoted for SQL.
+    /// The key column of the table, quoted for SQL.
     key: String,
     is_derived: bool,
 }
@@ -69,9 +70,9 @@ struct Compared {
 }
 
 impl Reconciler {
-    /// Compares the rows that were added since the last call. The first call only records the greatest key of each
-    /// table, because existing rows may be older than the triggers. A table that cannot be read is logged once and
-    /// skipped. When it can be read again, the rows that were added meanwhile are compared.
+    /// Finds the rows that were added since the last call and have no event in the journal. The first call only records
+    /// the greatest key of each table, because existing rows may be older than the triggers. A table that cannot be
+    /// read is skipped, and logged once. When it can be read again, the rows that were added meanwhile are compared.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
         db::with_timeout(async {
             let mut client = pool.get().await?;
@@ -212,8 +213,8 @@ async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Check
     })
 }
 
-/// Counts the new rows that have no event. An event counts even if it belongs to another store, because the row may
-/// have moved to another store since then.
+/// Counts the new rows that have no event. A row with an event of another store is not counted, because the row may
+/// have moved to its present store since then.
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,

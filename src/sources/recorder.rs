@@ -1,7 +1,7 @@
 //! Manages the Postgres role `vestnik_recorder`, which owns the trigger functions. This role can only insert into the
-//! journal and into the projector's queue. A trigger runs functions of the table's column types, and the table's owner
-//! chooses these types. So these functions run with the rights of `vestnik_recorder`, and cannot read or change other
-//! data.
+//! journal and into `vst_change`, the queue of orders to compute. A trigger runs functions of the table's column types,
+//! and the table's owner chooses these types. So these functions run with the rights of `vestnik_recorder`, and cannot
+//! read or change other data.
 
 use tokio_postgres::Client;
 

@@ -54,7 +54,8 @@ impl Source {
     }
 }
 
-/// Copies a column's value into `row`. If the mapping refers to a value inside the column's JSON, copies only this value.
+/// Copies a column's value into `row`. If the mapping refers to a value inside the column's JSON, copies only this
+/// value.
 fn keep(row: &mut Map<String, Value>, column: &Column, value: &str) {
     let Some(part) = at_path(value, &column.path) else {
         return;

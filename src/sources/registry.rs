@@ -13,20 +13,21 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 use crate::infra::db::{self, QueryError};
 
-/// The sources of one database, as this node has last loaded them.
+/// The sources of one database, as this node loaded them last.
 #[derive(Debug, Default)]
 pub struct Registry {
     current: RwLock<Arc<Sources>>,
 }
 
 impl Registry {
-    /// The sources that this node has last loaded.
+    /// The sources that this node loaded last.
     pub fn current(&self) -> Arc<Sources> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The current sources of the database. If the version in the database has changed, loads the sources again. Work
-    /// that must not use an outdated mapping calls this function, such as a batch of the projector.
+    /// Returns the current sources of the database. If the version in the database has changed, loads the sources
+    /// first. Callers are tasks that must never use an outdated mapping, for example the computing of orders from SQL
+    /// expressions.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
@@ -39,7 +40,7 @@ impl Registry {
         Ok(sources)
     }
 
-    /// The sources that this node has last loaded. If it has loaded none yet, loads them from the database.
+    /// The sources that this node loaded last. If it has loaded none yet, loads them from the database.
     pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, QueryError> {
         if self.current().version == 0 {
             db::with_timeout(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;

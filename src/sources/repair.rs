@@ -21,8 +21,8 @@ const RECORDED_ROWS: i64 = 10_000;
 pub(super) struct Lacked {
     /// The columns that the trigger did not record before.
     pub columns: Vec<String>,
-    /// Whether some rows may have no event. Either the table had no triggers, or the mapping now reads the key or the
-    /// store from another column.
+    /// Whether some rows may have no event. This is so if the table had no triggers. It is also so if the mapping now
+    /// reads the key or the store from another column.
     pub rows: bool,
 }
 
@@ -81,9 +81,9 @@ async fn fill(
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }
 
-/// Appends an event for each row that has none and is newer than the source. Returns the number of rows. If the mapping
-/// has a column for the creation time, this time decides whether a row is newer. Otherwise the row's transaction id
-/// decides. The transaction id is less reliable, because a copied row has a new transaction id.
+/// Appends an event for each row that has no event and was created after the source was attached. Returns the number of
+/// these rows. If the mapping has a column for the creation time, this time decides. Otherwise the row's transaction id
+/// decides. The transaction id is less reliable, because a copied or updated row has a new one.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields

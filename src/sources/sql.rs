@@ -30,10 +30,10 @@ pub fn value_text(column: &str, path: &[String]) -> String {
     }
 }
 
-/// Returns an SQL expression that combines the columns of the row with the alias `place` into one JSON object.
-/// `columns` has the name and the type of each column; `None` as type: the table lacks the column, and its value is
-/// null. Values that are too long are left out, and the member `vst_omitted` lists their names. If the row cannot be
-/// converted, the object has only the member `vst_unreadable` (`triggers/values.sql`).
+/// Returns an SQL expression that combines columns of one row into one JSON object. `place` is the row's alias.
+/// `columns` has the name and the SQL type of each column. `None` as the type: the table lacks the column, and its
+/// value is null. Values that are too long are left out, and the JSON member `vst_omitted` lists the names of their
+/// columns. If the row cannot be converted, the object has only the member `vst_unreadable` (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     format!(
         "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
@@ -41,8 +41,9 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// Returns an SQL select list of `columns`, each given by its name and SQL type. If a value is far too long to record,
-/// `vst_short` replaces it with a mark. `None` as type: the table lacks the column, and its value is null.
+/// Returns an SQL select list. `place` is the row's alias, and `columns` has the name and the SQL type of each column.
+/// `None` as the type: the table lacks the column, and its value is null. If a value is far too long to record, the SQL
+/// function `vst_short` puts a mark in its place.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()

@@ -158,7 +158,7 @@ impl<'a> Row<'a> {
         member(self.columns.as_ref()?, name)
     }
 
-    /// The JSON text of a column, or of a value inside the column's JSON. `None`: the row does not have it.
+    /// The JSON text of a column, or of a value inside the column's JSON. `None`: the row has no such value.
     fn raw(&self, column: &Column) -> Option<Cow<'a, str>> {
         let whole = self.member(&column.name)?;
         at_path(whole, &column.path)

@@ -7,8 +7,8 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// Maximum size of all long values of a row together, bytes as stored by Postgres. Up to this size, the trigger records
-/// the row as it is, if all column types are built in. In a larger row, the trigger checks the size of each value.
+/// Maximum total size of a row's long values, bytes as stored by Postgres. A row up to this size is recorded as it is,
+/// if all column types are built in. In a larger row, the trigger checks the size of each value.
 const SMALL_ROW_BYTES: u32 = 65_536;
 /// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [
@@ -164,8 +164,9 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row passes through
-    /// `vst_bounded`, which limits the size and catches errors. So does a row with a column type that is not built in.
+    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row passes
+    /// through `vst_bounded`, which limits the size and catches errors. So does a row with a column type that is not
+    /// built in.
     fn data(&self, place: &str) -> String {
         let sizes: Vec<String> = self
             .long()
@@ -183,8 +184,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// SQL for a lateral join that gives a row's columns, with long values shortened. Empty if no column can be long
-    /// and every type is built in.
+    /// SQL for a lateral join that gives the row's columns, with a mark in place of each value that is far too long.
+    /// Empty if no column can be long and every type is built in.
     fn large(&self, place: &str) -> String {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();
@@ -219,7 +220,7 @@ impl<'a> Expressions<'a> {
 }
 
 /// An SQL expression for a column's value as text; `place` is the row's alias. A type that is not built in is converted
-/// by its output function, because a cast of such a type may run its owner's code.
+/// by its output function, and not by a cast. Such a cast may run code of the type's owner.
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {

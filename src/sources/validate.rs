@@ -157,8 +157,8 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Reports status words of the mapping that the column's enum type lacks, and labels of the enum type that the mapping
-/// lacks. Also reports statuses without a word.
+/// Compares the mapping's status words with the labels of the column's enum type. Reports words and labels that occur
+/// only on one side. Also reports statuses without a word.
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);

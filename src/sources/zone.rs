@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 /// The zone of times without a zone, if the mapping names no zone. It is UTC, because most frameworks write UTC.
 pub const USUAL_ZONE: &str = "UTC";
-/// A time that is at least this number counts milliseconds since 1970. A time with a smaller number counts seconds.
+/// A number of at least this size is a time in milliseconds since 1970. A smaller number is a time in seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
 /// Whether `name` is an IANA zone name that a mapping may use.

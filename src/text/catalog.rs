@@ -110,7 +110,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
     Ok(paths)
 }
 
-/// Reads one file into `own`. Returns the problems of this file.
+/// Reads one file of the operator's own texts, and adds the texts to `own`. Returns the problems of this file.
 fn read_own(path: &Path, store: Option<&str>, own: &mut OwnTexts) -> Result<Vec<String>, OwnTextsError> {
     let problem = |problem: String| format!("{}: {problem}", path.display());
     let language = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));
@@ -214,7 +214,8 @@ fn places(text: &str) -> Vec<&str> {
     places
 }
 
-/// The texts of a language for one store: the operator's own texts for this store. If the store has none, the texts for all stores.
+/// The texts of a language for one store: the operator's own texts for this store. If the store has none, the texts for
+/// all stores.
 pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     let own = OWN
         .get()

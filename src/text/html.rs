@@ -127,8 +127,8 @@ impl Html {
     }
 }
 
-/// Converts HTML that this module has built to plain text, and cuts it to the maximum length of a message. Unknown
-/// markup stays as it is.
+/// Converts HTML from this module to plain text, and cuts the text to the maximum length of a message. A `<` or `&`
+/// that begins neither a tag nor an entity of `ENTITIES` stays as it is.
 pub fn to_plain_text(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;
@@ -189,7 +189,7 @@ pub fn is_well_formed(html: &str) -> bool {
     open.is_empty()
 }
 
-/// Fills a template with its values. The result is HTML, and its visible text fits into a message.
+/// Fills a template with its values. The result is HTML. Its visible text is cut to the maximum length of a message.
 pub fn render_template(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);
     html.fill(template, values);

@@ -9,7 +9,8 @@ use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
 
-/// The characters that are percent-encoded in the query of a URL: all characters except letters, digits, `.`, `-` and `_`.
+/// The characters that are percent-encoded in the query of a URL: all characters except letters, digits, `.`, `-` and
+/// `_`.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 /// Maximum length of the address in a link to a map, characters. Telegram refuses longer links.
 const MAP_CHARACTERS: usize = 120;
@@ -94,8 +95,8 @@ pub fn said_of(quantity: &Quantity) -> String {
     }
 }
 
-/// Formats an amount, which is given in minor units such as cents, as people of the language write it: `500,00 ₽`. The
-/// spaces in the result are non-breaking.
+/// Formats an amount as people of the language write it, such as `500,00 ₽`. `minor` is the amount in minor units, such
+/// as cents. The spaces in the result are non-breaking.
 pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let digits = usize::from(currency.digits());
     // If the sign has right-to-left letters, it would change the text direction of the line, so the currency's code is

@@ -101,8 +101,8 @@ pub(super) async fn broken(
     Ok(broken)
 }
 
-/// Removes the characters that the database's encoding cannot store from a person's answer: from the reason, and from
-/// the person's name.
+/// Removes from an answer the characters that the database's encoding cannot store. Returns the answer's reason and the
+/// person's name.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,
@@ -116,8 +116,8 @@ async fn storable(
 
 /// Publishes the answer `change`, which the shop's own API has accepted. If the status in the shop's tables has
 /// changed, clients receive that status. Otherwise they receive the answer's status, until the shop's status changes.
-/// Does nothing if the order's published status is no longer `from`, because the projector has then already published
-/// the shop's change.
+/// If the order's published status is no longer `from`, does nothing: Vestnik has then already published the shop's
+/// change.
 pub(in crate::sources) async fn taken(
     transaction: &mut Transaction<'_>,
     source: &Source,

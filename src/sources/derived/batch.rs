@@ -65,7 +65,7 @@ impl QueueProgress {
     }
 }
 
-/// The result of a batch.
+/// The result of one batch of the projector, the background task that computes orders.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     /// Number of processed entries: changes from the queue, orders that were held back until now, and retried failures.
@@ -74,11 +74,12 @@ pub(super) struct Done {
     pub events: u64,
     /// The mapping's expressions that failed, each with the key of the order for which the expression failed.
     pub failures: Vec<Failure>,
-    /// Number of failures of earlier batches that have ended, because the expression works again.
+    /// Number of earlier failures that have ended, because the expression works again.
     pub readable_again: usize,
 }
 
-/// The entries that one batch processes: changes from the queue, orders that were held back until now, and failures to retry.
+/// The entries that one batch processes: changes from the queue, orders that were held back until now, and failures to
+/// retry.
 #[derive(Debug, Default)]
 struct Taken {
     /// The time when each order of the batch was last written, by the order's key. For an order that was held back, it
@@ -92,8 +93,8 @@ struct Taken {
     /// Values from written rows of watched tables, which are other tables whose rows affect orders. The mapping's
     /// `keys` queries turn these values into keys of orders.
     leads: Vec<Lead>,
-    /// The `keys` queries that failed before and now run again. Each is named by its place in the mapping, such as
-    /// `derived.watch of items: keys`.
+    /// The `keys` queries to run again, because they failed before. A `keys` query finds the orders that a row of a
+    /// watched table affects. Each query is named by its place in the mapping, such as `derived.watch of items: keys`.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -118,8 +119,9 @@ struct Lead {
     at: OffsetDateTime,
 }
 
-/// Processes the next changes of a source in the caller's transaction. Also retries at most `retries` earlier failures:
-/// orders that could not be computed, and `keys` queries that failed.
+/// Processes the next changes of a source in the caller's transaction. Also retries at most `retries` earlier failures.
+/// Failures are orders that could not be computed, and failed `keys` queries, which find the orders that a row of
+/// another table affects.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -367,8 +369,8 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Deletes all rows of the source's projection table, because the shop truncated its table of orders. Appends a
-/// `truncate` event, so that panels load their lists again.
+/// Empties the source's table of computed orders, `vst_projection_N`, because the shop truncated its own table of
+/// orders. Appends a `truncate` event, so that panels load their lists again.
 async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
     transaction

@@ -34,7 +34,7 @@ const PAID_TYPES: [&str; 7] = [
 pub struct Checked {
     /// The errors and warnings about the mapping.
     pub findings: Findings,
-    /// The name and the SQL type of each expression.
+    /// The name and the SQL type of each expression of the mapping.
     pub columns: Vec<RecordedColumn>,
     /// The tables on which Vestnik installs triggers for the source. The first is the shop's table of orders.
     pub(super) watched: Vec<Watched>,
@@ -108,7 +108,7 @@ type Reads = BTreeMap<String, Vec<String>>;
 enum Look {
     /// The types of the query's columns, and the tables and columns that the query reads.
     Read(Vec<RecordedColumn>, Reads),
-    /// The error of Postgres for an invalid query.
+    /// Postgres rejected the query as invalid, with this error.
     Invalid(tokio_postgres::Error),
 }
 
@@ -320,8 +320,9 @@ fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 
-/// Prepares the mapping's `keys` queries, which find the orders that a row of a watched table affects, and the statements
-/// that save people's answers. Reports each statement that Postgres rejects.
+/// Prepares two kinds of SQL statements of the mapping: the `keys` queries, and the statements that save people's
+/// answers. Reports each statement that Postgres rejects. A `keys` query finds the orders that a row of a watched table
+/// affects.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -368,17 +369,19 @@ async fn statements(
     Ok(())
 }
 
-/// The search path that Postgres uses for names without a schema in a statement.
+/// The search path of an SQL statement of the mapping: the schemas in which Postgres looks for names without a schema.
 #[derive(Clone, Copy)]
 enum SearchPath {
-    /// The search path of the source's function, which runs the `keys` queries.
+    /// The search path of the source's SQL function. The function runs the `keys` queries, which find the orders that a
+    /// row of a watched table affects.
     Function,
-    /// The search path for the statements that save a person's answer: the table's schema, then the role's own search path.
+    /// The search path for the statements that save a person's answer: the table's schema, then the role's own search
+    /// path.
     Answer,
 }
 
 impl SearchPath {
-    /// The parameters that Vestnik passes to a statement of this kind, as a text for error messages.
+    /// The parameters that Vestnik passes to a statement with this search path, as a text for error messages.
     fn parameters(self) -> &'static str {
         match self {
             Self::Function => "only $1",

@@ -1,5 +1,6 @@
-//! Computes orders of a derived source (one whose orders come from SQL expressions), for the projector, and when a person answers
-//! an order. If an expression fails, only its own value is missing, and all other values of the order are computed.
+//! Computes orders of a derived source (one whose orders come from SQL expressions). This is done by the projector, a
+//! background task, and by the code that saves a person's answer. If an expression fails, only its own value is
+//! missing, and all other values of the order are computed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,9 +12,9 @@ use super::project::{Projected, PublishedResults, derive};
 use super::{Derived, function};
 use crate::infra::db::Transaction;
 
-/// The JSON that stands for a value whose expression fails.
+/// If the SQL expression of a value fails, the order has this JSON in place of the value.
 const UNREADABLE: &str = "\"?\"";
-/// The JSON that stands for items whose query fails.
+/// If the query for an order's items fails, the order has this JSON in place of the items.
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
@@ -24,7 +25,7 @@ const DERIVE_ONE_MS: u32 = 300;
 /// The results of computing orders: the orders, and the expressions that failed.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
-    /// The orders, one entry for each store of an order.
+    /// The computed orders, with one entry for each store of an order.
     pub orders: Vec<Projected>,
     /// The keys of orders that no store receives: the expression of the store fails, and no store has received the
     /// order before.
@@ -95,8 +96,8 @@ async fn whole(
     }
 }
 
-/// Whether an expression of the mapping caused the error. If not, the cause is temporary: Postgres was busy, locked, or
-/// stopping.
+/// Whether an expression of the mapping caused the error. If not, the cause is temporary: for example, Postgres was
+/// busy or stopping, or a row was locked.
 pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
     const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
     error
@@ -104,8 +105,9 @@ pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
-/// Finds orders that are ambiguous: the mapping's joins return several rows with the same store but different values. Returns a
-/// failure for each. The program cannot know which of these rows is right, so a person must correct the mapping.
+/// Finds orders that are ambiguous: the mapping's joins return several rows with the same store but different values.
+/// Returns a failure for each. The program cannot know which of these rows is right, so a person must correct the
+/// mapping.
 fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     let (mut seen, mut of_several) = (HashMap::new(), HashSet::new());
     for order in orders {

@@ -1,5 +1,6 @@
-//! Saves which SQL expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
-//! stays until the expression works for the order again. Until then, the source's health report names the failure.
+//! Saves failures of the SQL expressions of a derived source (one whose orders come from SQL expressions). Each row of
+//! `vst_projection_failure` names an expression and the order for which it fails. A row stays until the expression
+//! works for the order again. Until then, the source's health report names the failure.
 
 use std::fmt;
 
@@ -22,12 +23,13 @@ const NO_ORDER: &str = "";
 /// A failure to compute an order, usually because an expression of the mapping failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The key of the order. Empty: a `keys` query failed, which finds the orders that a row of a watched table
-    /// affects.
+    /// The key of the order. Empty: a `keys` query failed. A `keys` query finds the orders that a row of a watched
+    /// table affects.
     pub key: String,
     /// The place of the expression in the mapping, such as `derived.total`, or [`ROW_SECURITY`].
     pub place: String,
-    /// The error text of Postgres. Values from the order are removed, because they may be a customer's data.
+    /// The error text of Postgres. In saved failures, values from the order are removed, because they may be a
+    /// customer's data.
     pub reason: String,
 }
 
@@ -88,13 +90,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The name of the `keys` query of the watched table `table`, as error messages show it.
+/// The name of the `keys` query of the watched table `table`, as error messages show it. The query finds the orders
+/// that a row of the table affects.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }
 
-/// The text of the error. In errors about data (class 22), quoted values are removed, because they may be a customer's
-/// data. An invalid enum word stays, because it comes from the mapping.
+/// The text of an error of Postgres. In errors about data (SQLSTATE class 22), quoted values are removed, because they
+/// may be a customer's data. An invalid enum word stays, because it comes from the mapping.
 fn without_values(error: &tokio_postgres::Error) -> String {
     let reason = db::reason(error);
     let is_of_data = error.code().is_some_and(|code| code.code().starts_with("22"));
@@ -150,8 +153,8 @@ pub(super) async fn save(
     Ok(ended.len())
 }
 
-/// Deletes the saved failure of the `keys` query of the watched table `table`, because the query works again. Returns
-/// whether a failure was saved before.
+/// Deletes the saved failure of the `keys` query of the watched table `table`, because the query works again. A `keys`
+/// query finds the orders that a row of the table affects. Returns whether a failure was saved before.
 pub(super) async fn end_of_watch(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -162,12 +165,13 @@ pub(super) async fn end_of_watch(
     Ok(ended > 0)
 }
 
-/// The earlier failures that the next batch retries.
+/// Earlier failures to compute orders. The next batch retries them.
 #[derive(Debug, Default)]
 pub(super) struct Retried {
     /// The keys of the orders to compute again.
     pub keys: Vec<String>,
-    /// The `keys` queries to run again, each named by its place in the mapping.
+    /// The `keys` queries to run again, each named by its place in the mapping. A `keys` query finds the orders that a
+    /// row of a watched table affects.
     pub watches: Vec<String>,
 }
 

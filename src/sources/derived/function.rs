@@ -71,9 +71,9 @@ pub(super) fn place(derived: &Derived, name: &str) -> String {
     }
 }
 
-/// SQL that selects the rows of the shop's table, with the alias `o`, that satisfy `condition`. For each row, the SQL
-/// returns one text array: key, store, status, and all values as a JSON object. `vst_readable` replaces each character
-/// that cannot be sent to clients, if the database has another encoding than UTF-8.
+/// SQL that selects rows of the shop's table by `condition`, an SQL condition. In the condition, the table has the
+/// alias `o`. For each row, the SQL returns one text array: key, store, status, and all values as a JSON object. If the
+/// database has another encoding than UTF-8, `vst_readable` replaces each character that cannot be sent to clients.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -149,7 +149,7 @@ fn readable_key(derived: &Derived) -> String {
 }
 
 /// The value of the parameter `vst_field` with which the source's SQL function runs the `keys` query of a watched
-/// table. `number` is the number of the watched table, counted from 1.
+/// table. The query finds the orders that a row of this table affects. `number` is the table's number, counted from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

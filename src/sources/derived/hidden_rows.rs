@@ -1,5 +1,6 @@
-//! Finds orders that the shop wrote but whose rows are hidden, by row level security, from the role that runs the
-//! mapping's expressions. A new policy may show these rows later, without a write. So the projector retries their keys.
+//! Finds orders that the shop wrote but whose rows are hidden by row level security. The role that runs the mapping's
+//! SQL expressions cannot read these rows. A new policy may show them later, without a write. So the projector, the
+//! background task that computes orders, retries the orders.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,13 +13,13 @@ use super::project::PublishedResults;
 use crate::infra::db::Transaction;
 
 /// The rows of the shop's table of orders that a batch processes. These are rows that were written or deleted, and rows
-/// of orders that failed before.
+/// of orders whose computation failed before.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
     /// The keys of the orders whose row was written. The value is true if the last write deleted the row or gave the
     /// row another key.
     is_gone: BTreeMap<String, bool>,
-    /// The keys of the orders that the batch computes again, because they failed before.
+    /// The keys of the orders that the batch computes again, because their computation failed before.
     pub retried: BTreeSet<String>,
 }
 

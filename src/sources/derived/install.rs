@@ -13,9 +13,9 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Installs the parts of a derived source that are missing or outdated. If a part was installed, or if the source is
-/// new or has changed (`reads_other_columns`), the projector computes all existing orders again. No event is appended
-/// for these orders.
+/// Installs the parts of a derived source that are missing or outdated. `reads_other_columns` is true if the source is
+/// new, was detached, or has changed. If it is true, or if a part was installed, the projector (a background task)
+/// computes all existing orders again. No event is appended for these orders.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -91,8 +91,9 @@ fn table_sql(source: SourceId) -> String {
     )
 }
 
-/// SQL that grants rights on the source's projection table and function. Each role that may update the journal gets the
-/// rights, because `vestnik serve` may run with this role.
+/// SQL that grants rights on the source's projection table, which holds the computed orders, and on its SQL function.
+/// Each role that may update the journal gets the rights, because `vestnik serve` probably runs with one of these
+/// roles.
 fn grant_sql(source: SourceId) -> String {
     format!(
         "do $$ declare it record; begin \
@@ -152,8 +153,8 @@ async fn drop_strange(
     Ok(())
 }
 
-/// SQL that drops all parts of a derived source, except the triggers and the trigger function of the shop's table of
-/// orders.
+/// SQL that drops the parts of a derived source (one whose orders come from SQL expressions). The triggers and the
+/// trigger function of the shop's table of orders stay.
 pub(in crate::sources) async fn drop_sql(
     client: &impl GenericClient,
     source: SourceId,

@@ -11,8 +11,9 @@ use crate::domain::event::SourceId;
 /// Time limit of the query that computes the statuses of orders, milliseconds.
 const DERIVE_MS: u32 = 2000;
 
-/// Returns the keys in `written` whose orders the projector has missed. `written` has keys of rows that the shop wrote.
-/// An order is missed if it is not hidden, clients have not received it, and the projector's queue does not contain it.
+/// Returns the keys of the orders that the projector, a background task, has missed. `written` has the keys of rows
+/// that the shop wrote. A missed order is not hidden, clients have not received it, and the projector's queue does not
+/// contain it.
 pub(in crate::sources) async fn not_projected(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -96,7 +97,8 @@ async fn visible(
     Ok(Statuses::Read(visible))
 }
 
-/// Puts the orders with these keys into the projector's queue, `vst_change`.
+/// Puts the orders with these keys into the queue `vst_change`, so that the projector (a background task) computes
+/// them.
 pub(in crate::sources) async fn project_again(
     client: &impl GenericClient,
     source: SourceId,

@@ -47,9 +47,9 @@ pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// Sets the unit of each amount of a derived mapping for which the mapping names no unit. The SQL type of the amount's
-/// expression decides whether the unit is major or minor, such as cents. `columns` has the names and types of the
-/// expressions.
+/// Sets the unit of each amount in a derived mapping (one with SQL expressions), if the mapping names no unit. The SQL
+/// type of the amount's expression decides whether the unit is major or minor, such as cents. `columns` has the names
+/// and types of the expressions.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns

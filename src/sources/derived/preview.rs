@@ -121,8 +121,8 @@ pub async fn newest(
     Ok(Some(newest))
 }
 
-/// Adds a GRANT statement to each problem about a missing right. The preview runs the expressions with the rights of
-/// the current role, so the statement grants the right to this role.
+/// Adds a GRANT statement to each problem about a missing right. The statement grants the right to the role that runs
+/// the expressions: `vestnik_reader`, or the connected role if `vestnik_reader` cannot be used.
 async fn with_grants(
     transaction: &Transaction<'_>,
     problems: Vec<String>,
@@ -142,7 +142,7 @@ async fn with_grants(
     Ok(with_grants)
 }
 
-/// The failures of the previewed rows.
+/// The failures to compute the rows of a preview.
 #[derive(Default)]
 struct Failures {
     /// Each distinct failure of the previewed rows, and the number of affected orders. The failure has the key of the
@@ -286,7 +286,7 @@ fn subject(
     subject
 }
 
-/// Runs each expression of the mapping alone for one order, and returns those that fail.
+/// Runs each expression of the mapping alone for one order, and returns a failure for each expression that fails.
 async fn value_failures(
     transaction: &mut Transaction<'_>,
     table: &Table,

@@ -73,7 +73,7 @@ impl Projected {
     }
 }
 
-/// The values of an order in one store that clients last received. If a person has set a status that the shop's tables
+/// An order in one store, with the values that clients last received. If a person set a status that the shop's tables
 /// do not have, `answered_over` is the shop's status. Otherwise it is `None`.
 #[derive(Debug)]
 struct Before {
@@ -107,15 +107,15 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// The last published results of some orders: rows of the projection table, locked until the transaction ends. Lock the
-/// results before computing the orders. Otherwise a person may answer between computing and locking, and an older
-/// status would then replace the answer.
+/// The results that clients last received for some orders. These rows of the projection table are locked until the
+/// transaction ends. Lock them before computing the orders. Otherwise a person may answer between computing and
+/// locking, and an older status would then replace the answer.
 pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }
 
 impl PublishedResults {
-    /// Reads and locks the last published results for these keys.
+    /// Reads and locks the values that clients last received for the orders with these keys.
     pub async fn lock(
         transaction: &Transaction<'_>,
         source: &Source,
@@ -287,7 +287,8 @@ pub(super) fn creation_time(values: &Value, derived: &Derived) -> Option<OffsetD
     }
 }
 
-/// A row of the projection table as a JSON object, in the form that lists and the journal use.
+/// A row of the projection table, which holds the computed orders, as a JSON object. The object has the form that lists
+/// and the journal use.
 pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetDateTime, data: &str) -> String {
     let created_at = created_at.format(&Rfc3339).unwrap_or_default();
     let text = |text: &str| Value::from(text).to_string();

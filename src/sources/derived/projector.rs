@@ -20,11 +20,12 @@ use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// Time after which the projector's lease ends unless it is renewed.
+/// Time after which the projector's lease ends unless the node renews it. Only the node with the lease computes orders.
 const LEASE: Duration = Duration::from_secs(3);
 /// Interval at which the node that holds the projector's lease renews it.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// Interval at which the nodes without the projector's lease try to take it.
+/// Interval at which a node without the projector's lease tries to take it. Only the node with the lease computes
+/// orders.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// Interval at which the node with the projector's lease polls the queue for changes of orders.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
@@ -74,7 +75,7 @@ pub struct Projector {
 struct Warned {
     reason: String,
     at: Instant,
-    /// Number of failed batches since this warning that were not logged.
+    /// Number of failed batches that were not logged since this warning.
     unlogged: u64,
 }
 
@@ -232,8 +233,8 @@ impl Projector {
         Ok(taken)
     }
 
-    /// Decides whether to log a failed batch. Returns the number of failed batches since the last warning that were not
-    /// logged. `None`: do not log this failed batch.
+    /// Decides whether to log a failed batch. Returns how many failed batches were not logged since the last warning.
+    /// `None`: do not log this failed batch.
     fn may_warn(&mut self, id: SourceId, reason: String, now: Instant) -> Option<u64> {
         let last = self.warned.get_mut(&id).filter(|last| last.reason == reason);
         let unlogged = match last {

@@ -16,8 +16,8 @@ pub(super) fn reason(error: &tokio_postgres::Error, sql: &str) -> String {
     }
 }
 
-/// Rewrites a syntax error at the word `as` or at a parenthesis that is not in `sql`. Vestnik adds them after the SQL of
-/// the mapping, so the person who wrote the mapping does not know them.
+/// Rewrites a syntax error at `as` or at a parenthesis that Vestnik added after the mapping's SQL. The person who wrote
+/// the mapping does not know these additions, so the text names the end of the SQL instead.
 fn without_wrapper(reason: &str, sql: &str) -> String {
     let end = "syntax error at its end: a parenthesis, a quote or an END is missing or too many";
     let reason = reason.replace("syntax error at or near \"as\"", end);

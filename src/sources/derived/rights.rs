@@ -85,7 +85,7 @@ impl Command {
     }
 }
 
-/// A right on a table that the role of `vestnik serve` needs.
+/// A right that the role of `vestnik serve` needs on a table.
 struct Need {
     /// The prefix of the report: the mapping's key whose SQL needs the right, such as `answer.preparing: `. Empty: the
     /// source itself needs the right.
@@ -156,8 +156,8 @@ pub(super) async fn of_serving_roles(
     Ok(access)
 }
 
-/// Adds to `access` the rights that a role lacks for `need`. `row` names the role, the table and its schema, and says
-/// whether the role has each right.
+/// Checks whether one role has the right `need`, and adds a missing right to `access`. `row` names the role, the table
+/// and its schema, and says which rights the role has.
 fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Result<(), tokio_postgres::Error> {
     let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let Need {
@@ -203,8 +203,8 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     Ok(())
 }
 
-/// The tables that a statement uses, in the order in which its text names them. The result may contain a name that is
-/// not a table. The caller's query finds no table for it.
+/// The tables that an SQL statement uses, in the order of its text. A name in the result may belong to no table. The
+/// caller's query then finds nothing for this name.
 fn uses(sql: &str) -> Vec<Use> {
     let words = words(sql);
     let mut uses: Vec<Use> = Vec::new();
@@ -239,8 +239,8 @@ fn uses(sql: &str) -> Vec<Use> {
     uses
 }
 
-/// The words of a statement, without string literals. A name keeps its schema and its quotes; unquoted words are in
-/// lower case.
+/// The words of an SQL statement, without string literals. A name with its schema is one word, and quoted names keep
+/// their quotes. Unquoted words are in lower case.
 fn words(sql: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();

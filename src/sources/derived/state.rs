@@ -12,7 +12,7 @@ use crate::domain::event::SourceId;
 /// The lines of a health report about a derived source. Each line says what to do.
 #[derive(Debug, Default)]
 pub(in crate::sources) struct State {
-    /// The current problems.
+    /// The current problems of the derived source, one line each.
     pub troubles: Vec<String>,
     /// Warnings for the source's owner. A source with warnings only has no current problem.
     pub notes: Vec<String>,

@@ -1,5 +1,6 @@
-//! Deletes closed orders (completed, rejected or cancelled) of derived sources from the projection tables, when they
-//! are older than the journal's retention. If the shop writes a deleted order again, the projector computes it again.
+//! Deletes old orders of derived sources (whose orders come from SQL expressions) from the projection tables. Only
+//! closed orders (completed, rejected or cancelled) that are older than the journal's retention are deleted. If the
+//! shop writes a deleted order again, the projector computes it again.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
-/// The value that a trigger writes to the column `watch` of the projector's queue, `vst_change`. It means that an
+/// A trigger writes this value to the column `watch` of `vst_change`, the queue of changes. The value means that an
 /// order's row was deleted or now has another key.
 pub(super) const GONE: i16 = -2;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];

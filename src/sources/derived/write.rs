@@ -1,5 +1,6 @@
-//! Saves the computed changes of a derived source. Writes rows of the projection table, appends events to the journal,
-//! and saves which orders are held back until the shop writes their items.
+//! Saves the computed changes of a derived source (one whose orders come from SQL expressions). Writes the orders to
+//! the source's projection table, and appends events to the journal. Also saves which orders are held back until the
+//! shop writes their items.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -8,6 +9,7 @@ use super::super::Source;
 use super::{Derived, projection};
 
 /// The changes to save: rows of the projection table, rows to delete (key and store), events, and orders to hold back.
+/// An order is held back until the shop writes its items.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
@@ -18,7 +20,7 @@ pub(super) struct Writes {
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
-/// A row of the projection table: the values of an order in one store that clients last received.
+/// A row of the projection table: an order in one store, with the values that clients last received.
 #[derive(Debug)]
 pub(super) struct Row {
     pub key: String,
@@ -41,7 +43,8 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Saves the changes: rows in the projection table, events in the journal, and held-back orders in the table `vst_wait`.
+/// Saves the changes: rows in the projection table, events in the journal, and held-back orders in the table
+/// `vst_wait`.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,

@@ -56,8 +56,8 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// Names of members that hold the name of a group of options, such as `"group": "Sauces"`. The name of a group may also
-/// be in a member from [`NAMES`]. The options of a group are in a member from `OPTIONS` or [`CHOICES`].
+/// Names of JSON members that hold the name of a group of options, such as `"group": "Sauces"`. The name of a group may
+/// also be in a member from [`NAMES`]. The options of a group are in a member from `OPTIONS` or [`CHOICES`].
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -75,8 +75,8 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
-/// Names of members that hold the station that prepares the item, or the part of the menu to which the item belongs.
-/// The names for stations come first, because kitchens sort items by station.
+/// Names of JSON members that hold the station that prepares the item, or the part of the menu to which the item
+/// belongs. The names for stations come first, because kitchens sort items by station.
 pub(super) const CATEGORIES: [&str; 19] = [
     "station",
     "station_name",
@@ -98,10 +98,10 @@ pub(super) const CATEGORIES: [&str; 19] = [
     "раздел",
     "отдел",
 ];
-/// Names of members that hold a list of keys and values, such as `{"key": "Note", "value": "NO NUTS"}`. Each pair
+/// Names of JSON members that hold a list of keys and values, such as `{"key": "Note", "value": "NO NUTS"}`. Each pair
 /// becomes a note.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
-/// Names of technical members, which are never shown to people.
+/// Names of JSON members with technical data, such as ids. People never see these members.
 pub(super) const TECHNICAL: [&str; 20] = [
     "id",
     "uuid",
@@ -125,7 +125,7 @@ pub(super) const TECHNICAL: [&str; 20] = [
     "type",
 ];
 
-/// Whether one of the lists in this file contains the name. A member with another name may hold a customer's note.
+/// Whether one of the lists in this file contains the name. A JSON member with another name may hold a customer's note.
 pub(super) fn is_usual(name: &str) -> bool {
     let usual = NAMES
         .iter()

@@ -204,8 +204,9 @@ impl<'a> SourceTable<'a> {
 
     /// SQL for one page: the creation time of each row, its key, and its recorded columns as JSON.
     ///
-    /// `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4` and `$5` are the
-    /// creation time and the key of the anchor (the last row of the previous page). `$6` is every status word of the mapping.
+    /// `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4` and `$5`
+    /// are the creation time and the key of the anchor (the last row of the previous page). `$6` is every status word
+    /// of the mapping.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
@@ -271,8 +272,9 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// Returns an SQL condition: the row `t` comes after `anchor`, the last row of the previous page. Rows without a creation time
-    /// come first in the list; the others follow, newest first. Rows with equal times are sorted by table.
+    /// Returns an SQL condition: the row `t` comes after `anchor`, the last row of the previous page. Rows without a
+    /// creation time come first in the list; the others follow, newest first. Rows with equal times are sorted by
+    /// table.
     fn rows_after(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -299,7 +301,8 @@ impl<'a> SourceTable<'a> {
     }
 }
 
-/// Whether the requested list includes orders with status words that the mapping does not contain. These orders count as `pending`.
+/// Whether the requested list includes orders with status words that the mapping does not contain. These orders count
+/// as `pending`.
 fn wants_unmapped(filter: &StatusFilter) -> bool {
     match filter {
         StatusFilter::Any => true,

@@ -4,8 +4,9 @@
 use super::Mapping;
 use crate::domain::status::Status;
 
-/// How Vestnik saves a person's answer, the new status of an order. Vestnik updates the status and further columns of the order's
-/// row, or calls a function or API of the shop. A field is `None` if the section `[answer]` does not have its key.
+/// How Vestnik saves a person's answer, the new status of an order. Vestnik updates the status and further columns of
+/// the order's row, or calls a function or API of the shop. A field is `None` if the section `[answer]` does not have
+/// its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The column that receives the time of a person's last answer. `None`: Vestnik does not write this time.

@@ -65,7 +65,8 @@ pub struct Derived {
     /// orders to compute again.
     pub watch: Vec<Watch>,
     /// For each status: the SQL statements that Vestnik runs when a person sets this status. If a status has no
-    /// statements, Vestnik keeps the answer in the projection table, and clients see it instead of the shop's status.
+    /// statements, Vestnik keeps the answer in its own table. Clients then see the answer's status instead of the
+    /// shop's.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 
@@ -90,8 +91,8 @@ impl Derived {
         has_statements(to) || !has_statements(from)
     }
 
-    /// The ordinary mapping of the source's projection table, from which Vestnik reads the orders. `table` is the
-    /// shop's table. `url` is the address of the shop's API; `None`: the shop has no API.
+    /// The ordinary mapping of the source's projection table, in which Vestnik saves the computed orders and from which
+    /// it reads them. `table` is the shop's table. `url` is the address of the shop's API; `None`: the shop has no API.
     pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>, url: Option<String>) -> Mapping {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
@@ -176,7 +177,7 @@ impl Derived {
     }
 }
 
-/// A reference to the member `name` in the JSON column `data` of the projection table.
+/// A reference to the member `name` in the JSON column `data` of the projection table, which holds the computed orders.
 fn value(name: &str) -> Column {
     Column {
         name: "data".into(),
@@ -184,8 +185,8 @@ fn value(name: &str) -> Column {
     }
 }
 
-/// The name of an extra field in the JSON column `data` of the projection table. `number` is the field's index in the
-/// mapping.
+/// The name of an extra field in the JSON column `data` of the projection table, which holds the computed orders.
+/// `number` is the field's index in the mapping.
 pub(in crate::sources) fn extra_name(number: usize) -> String {
     format!("extra_{number}")
 }

@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML, key by key, and collects the errors. At the end, reports an unknown key: each
-//! key of the table that no code has read.
+//! Reads one TOML table of a mapping, key by key, and collects the errors. At the end, each key that no code has read
+//! is reported as unknown.
 
 use toml::{Table, Value};
 
@@ -11,9 +11,10 @@ use crate::sources::zone;
 /// Maximum edit distance between an unknown key and the known key that the error suggests.
 const NEAR_EDITS: usize = 2;
 
-/// A table of a mapping's TOML. Reading a key removes it from `table`, so the keys that remain at the end are unknown.
+/// A TOML table of a mapping. Reading a key removes the key from `table`, so the keys that remain at the end are
+/// unknown.
 pub(super) struct Section<'p> {
-    /// The path of the table, such as `fields.total`. Empty: the top level.
+    /// The name of this TOML table in the mapping, such as `fields.total`. Empty: the top level of the mapping.
     pub(super) path: String,
     pub(super) table: Table,
     pub(super) known_keys: Vec<&'static str>,
@@ -200,7 +201,7 @@ impl<'p> Section<'p> {
         name
     }
 
-    /// Reports every remaining key as unknown.
+    /// Ends the reading of this TOML table. Each key that no code has read is reported as unknown.
     pub(super) fn finish(self) {
         let section = match self.path.as_str() {
             "" => "a mapping".to_owned(),

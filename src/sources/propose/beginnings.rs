@@ -10,7 +10,7 @@ use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Maximum number of the newest completed orders that are examined.
+/// Maximum number of completed orders that are examined. The newest ones are chosen.
 const NEWEST_ROWS: i64 = 20;
 /// Minimum number of completed orders that must be examined before the proposal asks about their times. Fewer orders
 /// may be test orders.

@@ -56,7 +56,7 @@ impl<'a> Columns<'a> {
         found
     }
 
-    /// Marks the column with this name as used.
+    /// Marks the column with this name as used by the proposal.
     pub(super) fn use_named(&mut self, name: &str) {
         self.all
             .iter_mut()

@@ -50,8 +50,8 @@ struct Draft {
     /// The column of the total, with its unit: `minor` or `major`.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// The keys of the mapping's section `[fields]` that are times, each with its column and its time zone. `None` as
-    /// the zone: UTC.
+    /// The times in the mapping's section `[fields]`: the key of each, its column, and its time zone. `None` as the
+    /// zone: UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,

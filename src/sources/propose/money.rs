@@ -7,7 +7,8 @@ use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Finds the columns of the total, the cash that the customer pays with, and the currency. Adds them to the draft of the proposal.
+/// Finds the columns of the total, the cash that the customer pays with, and the currency. Adds them to the draft of
+/// the proposal.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,

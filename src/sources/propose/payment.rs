@@ -14,8 +14,8 @@ const NEWEST_ROWS: i64 = 20;
 /// Maximum number of payment words that a question lists.
 const NAMED_WORDS: usize = 4;
 
-/// Adds the column that says whether an order is paid to the draft. Adds a question if some of the newest pending
-/// orders are paid and others are not, and a guess if no pending order is paid.
+/// Finds the column that says whether an order is paid, and adds it to the draft of the proposal. If some of the newest
+/// pending orders are paid and others are not, adds a question. If no pending order is paid, adds a guess.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,

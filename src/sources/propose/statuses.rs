@@ -32,7 +32,8 @@ impl ProposedWords {
     }
 }
 
-/// Finds the columns of the status and of the order type, and the meaning of their words. Adds them to the draft of the proposal.
+/// Finds the columns of the status and of the order type, and the meaning of their words. Adds them to the draft of the
+/// proposal.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -226,8 +227,8 @@ struct ColumnWords {
     is_closed: bool,
 }
 
-/// Collects the words that a column can hold: its enum labels or the words in its CHECK constraints, its default, and
-/// the words in its rows.
+/// Collects the words that a column can hold. They come from the enum type or the CHECK constraints, from the column's
+/// default, and from the rows.
 async fn words_of(
     client: &impl GenericClient,
     table: &Table,

@@ -32,7 +32,7 @@ pub const NUMBERS: &[&str] = &[
 pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние", "order_status_id", "status_id"];
 /// Names of the column that holds the word for a status in a table of statuses.
 pub const STATUS_NAMES: &[&str] = &["name", "status_name", "state_name", "title", "label", "code", "название", "наименование"];
-/// Names of the column, in a table of statuses, that says whether a row is a status of orders or of something else.
+/// Names of a column in a table of statuses. The column says whether a row is a status of orders or of something else.
 pub const STATUS_SUBJECTS: &[&str] = &["status_for", "for", "entity", "entity_type", "kind", "type"];
 pub const CUSTOMER_NAMES: &[&str] = &[
     "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "cust_name", "cust", "customer",
@@ -61,7 +61,8 @@ pub const PAYMENT_METHODS: &[&str] =
 pub const PAID: &[&str] = &["is_paid", "paid", "paid_at", "оплачен", "оплачено"];
 /// Columns with a word for the state of an order's payment.
 pub const PAYMENT_STATES: &[&str] = &["payment_state", "payment_status", "financial_status", "pay_status", "paid_status", "статус_оплаты"];
-/// Words of such columns that mean that the order is paid, in the form that [`spaced`] gives.
+/// Words of a column for the payment's state that mean that the order is paid. They have the form that [`spaced`]
+/// gives.
 pub const PAID_WORDS: &[&str] = &["paid", "captured", "succeeded", "settled", "completed", "complete", "success", "fully paid", "оплачен", "оплачено"];
 pub const CHANGE_FROM: &[&str] = &["change_from", "change_for", "cash_change", "change", "сдача_с", "сдача"];
 pub const TYPES: &[&str] = &[
@@ -181,9 +182,9 @@ const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
 /// The usual meaning of a status word in shops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usual {
-    /// The order has this status.
+    /// Orders with this word have this status.
     Status(Status),
-    /// The order is hidden.
+    /// Orders with this word are hidden, such as carts.
     Hidden,
 }
 
@@ -227,8 +228,9 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
 /// Words for hidden orders in applications that use Vestnik's names of the statuses, such as `pending`.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// If all known words of a free text column are Vestnik's status names, such as `pending`, adds the other status names and
-/// the words in `MORE_WORDS`. The application probably uses these words too, although no row has them yet.
+/// Examines the known words of a free text column. If all of them are Vestnik's status names, such as `pending`, adds
+/// the other status names and the words in `MORE_WORDS`. The application probably uses these words too, although no row
+/// has them yet.
 pub fn complete(words: &mut ProposedWords, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

@@ -26,7 +26,7 @@ pub struct CurrentOrder<'a> {
 }
 
 impl CurrentOrder<'_> {
-    /// The order's current state in the form that the person who answers receives.
+    /// The order's current state, as shown to the person who answers the order.
     pub fn current_status(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
@@ -55,8 +55,9 @@ pub struct AnswerColumn {
 }
 
 impl AnswerColumn {
-    /// Returns an SQL expression that converts `text`, an SQL expression of type text, to the column's type. A string
-    /// column gets no cast: a cast to `varchar(5)` silently cuts a long text, but an assignment without a cast fails.
+    /// Returns an SQL expression that has the column's type. Its value is that of `text`, an SQL expression of type
+    /// text. A string column gets no cast, because a cast to `varchar(5)` silently cuts a long text. Without a cast,
+    /// Postgres rejects the long text.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),

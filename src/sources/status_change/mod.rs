@@ -61,7 +61,8 @@ pub enum StatusChangeOutcome {
     /// The change failed for a reason that only the operator can correct. Possible reasons: the role of `vestnik serve`
     /// lacks a right, the mapping's SQL statement is wrong, or the settings for the shop's API are wrong.
     Denied(CurrentStatus),
-    /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order has changed.
+    /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order has
+    /// changed.
     Unavailable(CurrentStatus),
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
@@ -83,7 +84,7 @@ pub struct CurrentStatus {
     pub word: Option<String>,
     /// The name of the person who set the current status with a button; `None`: the status was not set with a button.
     pub by: Option<String>,
-    /// Whether the order is a delivery.
+    /// Whether the order is to be delivered to the customer.
     pub is_delivered: bool,
 }
 
@@ -92,7 +93,7 @@ pub struct CurrentStatus {
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// The decision of the first database transaction of a request to change a status.
+/// The result of the first database transaction of a request to change a status.
 enum Step {
     /// The outcome of the request is known, and nothing is left to do.
     Over(StatusChangeOutcome),
@@ -106,9 +107,10 @@ impl From<StatusChangeOutcome> for Step {
     }
 }
 
-/// Changes the status if the change is allowed from the current status, and the shop's table, function or API accepts
-/// it. `turn` is the caller's permit to use the database, because only a limited number of callers may use it at once.
-/// The permit is released before the shop's API is called, so that other requests do not wait for a slow API.
+/// Changes the status of an order or booking. The change must be allowed from the current status, and the shop's table,
+/// function or API must accept it. `turn` is the caller's permit to use the database, because only a limited number of
+/// callers may use it at once. The permit is released before the shop's API is called, so that other requests do not
+/// wait for a slow API.
 pub async fn change_status<T>(
     pool: &Pool,
     sources: &Sources,
@@ -204,7 +206,8 @@ pub async fn current_status(
     .await
 }
 
-/// Logs that an answer failed because of a missing right, with the grants and policies that the current role lacks.
+/// Logs that an answer failed because of a missing right. The log entry names the grants and policies that the current
+/// role lacks.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
     let missing = match Table::find(client, &source.table).await {
         Ok(table) => access::check(client, &table, &source.mapping)

@@ -10,8 +10,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request only changes the promised minutes of an order that is already in preparation. A repeated request
-/// to accept an order does not count, because its `change.from` is another status or missing.
+/// Whether the request only changes the promised minutes of an order that is already in preparation. Returns false for
+/// a repeated request to accept the order: its `change.from` is another status or `None`.
 pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()

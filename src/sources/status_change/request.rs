@@ -10,9 +10,9 @@ use crate::token::idempotency::RequestId;
 /// The channel through which a person changes the status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerChannel {
-    /// A button of the panel.
+    /// The person pressed a button of the panel.
     Panel,
-    /// A button below a message in Telegram.
+    /// The person pressed a button below a message in Telegram.
     Telegram,
 }
 
@@ -49,8 +49,8 @@ pub struct StatusChange<'a> {
     pub by: &'a str,
     /// The id of the access token with which the panel signed in. `None`: the request does not come from a panel.
     pub token: Option<TokenId>,
-    /// The id of the request's idempotency key, with which the client may repeat the request without a second change.
-    /// `None`: the request has no such key.
+    /// The id of the request's idempotency key. If the client repeats the request with the same key, the status does
+    /// not change a second time. `None`: the request has no such key.
     pub request: Option<RequestId>,
     /// The channel through which the person made the request.
     pub channel: AnswerChannel,

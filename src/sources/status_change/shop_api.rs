@@ -54,7 +54,8 @@ pub struct ShopApi {
     turns: Turns,
 }
 
-/// A person's answer that must be sent to the shop's API as a request. The order is reserved for this request in the database.
+/// A person's answer that must be sent to the shop's API as a request. The order is reserved for this request in the
+/// database.
 pub struct Ask {
     /// The id of the request. If a person repeats the same answer, the request has the same id.
     id: String,
@@ -76,7 +77,8 @@ enum Reply {
     Refused(Option<String>),
     /// The request was not sent; the text gives the reason. Only the operator can correct the cause.
     Unsent(String),
-    /// The API did not reply, or replied with a server error; the text gives the error. The shop may have changed the order.
+    /// The API did not reply, or replied with a server error; the text gives the error. The shop may have changed the
+    /// order.
     Failed(String),
 }
 
@@ -160,7 +162,8 @@ impl ShopApi {
         })
     }
 
-    /// Sends the person's answer to the shop's API, and saves it if the API accepted it. Then ends the order's reservation.
+    /// Sends the person's answer to the shop's API, and saves it if the API accepted it. Then ends the order's
+    /// reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,
@@ -342,8 +345,8 @@ async fn publish(
     Ok(())
 }
 
-/// Ends the order's reservation for this request. If the outcome is unknown, the row of the reservation stays, so that
-/// a repetition of the answer gets the same request id.
+/// Ends the order's reservation for this request, so that another answer can be sent. If the outcome is unknown, the
+/// reservation's row stays in the table. A repetition of the answer then gets the same request id.
 async fn release(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -160,8 +160,8 @@ pub async fn note(
     Ok(told.len() as u64)
 }
 
-/// The outcome of an earlier run of the same request, which has the same idempotency key. That run changed the status,
-/// but its response was not saved. `None`: no earlier run has changed the status.
+/// Finds out whether an earlier request with the same idempotency key has changed the status. If so, returns that
+/// request's outcome, because its response was not saved. `None`: no earlier request has changed the status.
 pub async fn earlier(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -1,4 +1,4 @@
-//! Adds the data that the mapping's `[details]` query returned to a translated order.
+//! Adds data to a translated order: the result of the mapping's `[details]` query.
 
 use super::Row;
 use crate::domain::Subject;

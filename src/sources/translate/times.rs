@@ -19,8 +19,8 @@ pub(super) fn moment(
     zone::moment(&text, &column.zone).or_else(|| not_read(field, &text, unreadable))
 }
 
-/// Marks the value of the expression `created_at` if it is not a time. The projection's own column has another time
-/// then: when the order was first computed.
+/// Marks `created_at` as unreadable if the value of its SQL expression is no time. The row's column `created_at` does
+/// not show this: it then holds the time when the order was first computed.
 pub(super) fn mark_creation_time(derived: &Derived, row: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
     let value = Column {
         name: "data".into(),
