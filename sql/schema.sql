@@ -378,7 +378,8 @@ CREATE TABLE vestnik.vst_change (
     id bigint NOT NULL,
     watch smallint DEFAULT 0 NOT NULL,
     key text,
-    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL
 );
 ALTER TABLE vestnik.vst_change ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME vestnik.vst_change_id_seq

@@ -9,22 +9,18 @@ use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
 use super::super::Source;
-use super::super::sql::ident;
 use super::compute::{Computed, DERIVE_MS, compute, is_of_mapping};
+use super::existing_orders;
 use super::failure::{self, Failure};
 use super::hidden_rows::{self, WrittenRows};
-use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
+use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::watch::GONE;
+use super::write;
 use super::{Derived, function, projection};
 use crate::infra::db::QueryError;
 
 /// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
-/// Maximum number of existing orders that are computed when a table is attached. The newest orders are chosen, and
-/// older ones are not computed.
-const KNOWN_ORDERS: i64 = 20_000;
-/// Maximum number of existing orders that are computed in one statement.
-const KNOWN_CHUNK: usize = 500;
 /// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
 /// Pause before Vestnik computes an order again, if the order's store could not be computed.
@@ -141,7 +137,7 @@ pub(super) async fn batch(
         return Ok(done);
     }
     if taken.is_truncated {
-        truncate(transaction, source).await?;
+        write::truncate(transaction, source).await?;
     }
     if taken.all_rows {
         all_rows(transaction, source, derived, &taken.orders, &mut done).await?;
@@ -156,9 +152,12 @@ pub(super) async fn batch(
     let usual = |key: &&String| !taken.due.contains(*key);
     let keys: Vec<String> = taken.orders.keys().filter(usual).cloned().collect();
     let due: Vec<String> = taken.due.iter().cloned().collect();
-    let (usual, now) = (Publish::Usual(&taken.orders), Publish::Now(&taken.orders));
-    project(transaction, source, derived, &keys, usual, &taken.rows, &mut done).await?;
-    project(transaction, source, derived, &due, now, &taken.rows, &mut done).await?;
+    for (keys, publish) in [
+        (keys, Publish::Usual(&taken.orders)),
+        (due, Publish::Now(&taken.orders)),
+    ] {
+        project(transaction, source, derived, &keys, publish, &taken.rows, &mut done).await?;
+    }
     Ok(done)
 }
 
@@ -170,7 +169,7 @@ async fn take(
 ) -> Result<(Taken, usize), QueryError> {
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
-         returning id, watch, vestnik.vst_readable(key), at";
+         returning id, watch, vestnik.vst_readable(key), at, xid::text";
     const DUE: &str = "delete from vestnik.vst_wait where source = $1 and key = any (array( \
              select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) \
          returning vestnik.vst_readable(key), since";
@@ -199,7 +198,8 @@ async fn take(
             (0, None) => taken.is_truncated = true,
             (_, None) => taken.is_watched_truncated = true,
             (0 | GONE, Some(key)) => {
-                taken.rows.change(&key, watch == GONE);
+                let xid: &str = row.try_get(4)?;
+                taken.rows.change(&key, watch == GONE, xid.parse().unwrap_or_default());
                 taken.add(key, row.try_get(3)?);
             }
             (number, Some(value)) => taken.leads.push(Lead {
@@ -254,16 +254,12 @@ async fn lead(
             continue;
         }
         let values: Vec<String> = leads.into_iter().map(|lead| lead.value).collect();
-        let sql = format!("select {}($1::text[], $2)", function::name(source.id));
         let savepoint = transaction.savepoint().await?;
-        match savepoint.query(&sql, &[&values, &function::watch_name(at + 1)]).await {
-            Ok(rows) => {
+        match keys_of(&savepoint, source, at + 1, &values).await {
+            Ok(found) => {
                 savepoint.commit().await?;
-                for row in &rows {
-                    let key = row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten();
-                    if let Some(key) = key {
-                        taken.add(key, newest);
-                    }
+                for key in found {
+                    taken.add(key, newest);
                 }
                 if failure::end_of_watch(transaction, source.id, &watch.table).await? {
                     // While the `keys` query failed, writes to this table may have changed any open order. So all open
@@ -284,6 +280,29 @@ async fn lead(
         }
     }
     Ok(())
+}
+
+/// Runs the `keys` query of a watched table for values from rows of this table. `number` is the table's number, counted
+/// from 1. Fails if a result cannot be a key, such as a text where the key column is a number.
+async fn keys_of(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    number: usize,
+    values: &[String],
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = format!("select {}($1::text[], $2)", function::name(source.id));
+    let statement = transaction.prepare_cached(&sql).await?;
+    let mut keys = Vec::new();
+    for row in transaction
+        .query(&statement, &[&values, &function::watch_name(number)])
+        .await?
+    {
+        keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
+    }
+    if !keys.is_empty() {
+        transaction.execute(&statement, &[&keys, &function::KEY]).await?;
+    }
+    Ok(keys)
 }
 
 /// Computes and publishes the orders with these keys. If an order's store cannot be computed, Vestnik computes the
@@ -307,10 +326,11 @@ async fn project(
     let computed = compute(transaction, source, derived, keys, &published).await?;
     let hidden = hidden_rows::find(transaction, source, keys, &computed, &published, rows).await?;
     let Computed {
-        orders,
+        mut orders,
         without_store,
         mut failures,
     } = computed;
+    replace(transaction, source, &mut orders, &published, rows, publish).await?;
     if !without_store.is_empty() {
         let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
         let pause = RETRY_PAUSE.as_secs_f64();
@@ -327,9 +347,32 @@ async fn project(
     Ok(())
 }
 
-/// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips each order that was written since then: this batch or a later one processes its change and appends an
-/// event.
+/// Removes the orders from `orders` whose row replaces a row with the same key, so that this batch publishes that the old
+/// order is gone. Puts their keys into the queue again: the next batch publishes the new orders. In one transaction,
+/// both events would be one change of one order.
+async fn replace(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    orders: &mut Vec<Projected>,
+    published: &PublishedResults,
+    rows: &WrittenRows,
+    publish: Publish<'_>,
+) -> Result<(), QueryError> {
+    const AGAIN: &str = "insert into vestnik.vst_change (source, key, at) \
+         select $1, key, coalesce(at, clock_timestamp()) from unnest($2::text[], $3::timestamptz[]) w (key, at)";
+    let is_replaced = |order: &mut Projected| published.is_known(&order.key) && rows.is_replaced(&order.key);
+    let keys: BTreeSet<String> = orders.extract_if(.., is_replaced).map(|order| order.key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let written: Vec<_> = keys.iter().map(|key| publish.at(key)).collect();
+    let keys: Vec<String> = keys.into_iter().collect();
+    transaction.execute(AGAIN, &[&source.id.0, &keys, &written]).await?;
+    Ok(())
+}
+
+/// Computes the orders that existed before the source was attached or its mapping changed. Appends events only for
+/// orders that were written since the source was attached, but that nobody saw with the mapping of that time.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -337,23 +380,13 @@ async fn all_rows(
     taken: &WrittenAt,
     done: &mut Done,
 ) -> Result<(), QueryError> {
-    let column = ident(&derived.key);
-    let table = &source.mapping.table;
-    let taken: Vec<&String> = taken.keys().collect();
-    let sql = format!(
-        "select vestnik.vst_readable(o.{column}::text) from {table} o where not exists \
-             (select from vestnik.vst_change c where c.source = $1 and c.watch = 0 and c.key = o.{column}::text) \
-             and o.{column}::text <> all ($3) \
-         order by o.{column} desc limit $2"
-    );
     transaction.batch_execute("set local statement_timeout = '60s'").await?;
-    let mut keys = Vec::new();
-    for row in transaction.query(&sql, &[&source.id.0, &KNOWN_ORDERS, &taken]).await? {
-        keys.extend(row.try_get::<_, Option<String>>(0)?);
-    }
-    for chunk in keys.chunks(KNOWN_CHUNK) {
-        let rows = WrittenRows::default();
-        project(transaction, source, derived, chunk, Publish::Nobody, &rows, done).await?;
+    let existing = existing_orders::find(transaction, source, derived, taken).await?;
+    for (keys, publish) in [(existing.older, Publish::Nobody), (existing.newer, Publish::Unseen)] {
+        for chunk in keys.chunks(existing_orders::CHUNK) {
+            let rows = WrittenRows::default();
+            project(transaction, source, derived, chunk, publish, &rows, done).await?;
+        }
     }
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     Ok(transaction.batch_execute(&limit).await?)
@@ -367,16 +400,4 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
     );
     let rows = transaction.query(&sql, &[]).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-}
-
-/// Empties the source's table of computed orders, `vst_projection_N`, because the shop truncated its own table of
-/// orders. Appends a `truncate` event, so that panels load their lists again.
-async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
-    const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
-    transaction
-        .execute(&format!("delete from {}", projection(source.id)), &[])
-        .await?;
-    transaction.execute(TRUNCATED, &[&source.id.0]).await?;
-    transaction.execute("select vestnik.vst_notify()", &[]).await?;
-    Ok(())
 }

@@ -7,6 +7,7 @@ mod answer;
 mod batch;
 mod check;
 mod compute;
+mod existing_orders;
 mod failure;
 mod function;
 mod hidden_rows;

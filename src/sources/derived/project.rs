@@ -26,6 +26,9 @@ pub(super) enum Publish<'a> {
     Now(&'a WrittenAt),
     /// No change becomes an event, because the orders existed before the source was attached or its mapping changed.
     Nobody,
+    /// Only an order that rings becomes an event, and only if no client has received it. The order was written since the
+    /// source was attached, and the mapping changed. So nobody saw the order with the earlier mapping.
+    Unseen,
     /// A person of the store with this id has set this status. The order gets this status, even if the shop's tables
     /// have another status.
     Answer(&'a str, Status),
@@ -39,7 +42,18 @@ impl Publish<'_> {
     pub fn at(self, key: &str) -> Option<OffsetDateTime> {
         match self {
             Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
-            Self::Nobody | Self::Answer(..) | Self::Taken(..) => None,
+            Self::Nobody | Self::Unseen | Self::Answer(..) | Self::Taken(..) => None,
+        }
+    }
+
+    /// Whether the change of an order becomes an event. `is_new`: no client has received the order. `status` is the
+    /// status of the order now.
+    fn tells(self, is_new: bool, status: &str) -> bool {
+        match self {
+            Self::Nobody => false,
+            // Panels ring for a status that the mapping does not know, too.
+            Self::Unseen => is_new && Status::from_name(status).is_none_or(|status| status == Status::Pending),
+            Self::Usual(_) | Self::Now(_) | Self::Answer(..) | Self::Taken(..) => true,
         }
     }
 }
@@ -203,19 +217,18 @@ pub(super) async fn publish_changes(
         compare(&mut writes, order, before, publish);
     }
     for ((key, store), before) in published.before {
-        let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
-        writes.events.push(Event {
-            at: publish.at(&key),
-            key: key.clone(),
-            store: store.clone(),
-            kind: "delete",
-            data,
-            old: None,
-        });
+        if publish.tells(false, &before.status) {
+            let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
+            writes.events.push(Event {
+                at: publish.at(&key),
+                key: key.clone(),
+                store: store.clone(),
+                kind: "delete",
+                data,
+                old: None,
+            });
+        }
         writes.gone.push((key, store));
-    }
-    if publish == Publish::Nobody {
-        writes.events.clear();
     }
     put(transaction, source, derived, &writes).await?;
     Ok(writes.events.len() as u64)
@@ -253,7 +266,7 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     let is_seen = before
         .as_ref()
         .is_none_or(|before| (&before.status, &before.data) != (&shown, &order.data));
-    if is_seen {
+    if is_seen && publish.tells(before.is_none(), &shown) {
         let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
             at: publish.at(&order.key),

@@ -144,3 +144,15 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
     transaction.execute("select vestnik.vst_notify()", &[]).await?;
     Ok(())
 }
+
+/// Empties the source's table of computed orders, `vst_projection_N`, because the shop truncated its own table of
+/// orders. Appends a `truncate` event, so that panels load their lists again.
+pub(super) async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), tokio_postgres::Error> {
+    const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
+    transaction
+        .execute(&format!("delete from {}", projection(source.id)), &[])
+        .await?;
+    transaction.execute(TRUNCATED, &[&source.id.0]).await?;
+    transaction.execute("select vestnik.vst_notify()", &[]).await?;
+    Ok(())
+}
