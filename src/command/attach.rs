@@ -313,6 +313,7 @@ pub async fn show_newest(
         mut orders,
         problems,
         all_fail,
+        warnings: of_rows,
     } = match found {
         Ok(Some(found)) => found,
         // An error in the mapping is not reported here, because attaching the table reports it later.
@@ -323,14 +324,15 @@ pub async fn show_newest(
         Err(error) => bail!(error),
     };
     let Advice {
-        warnings,
+        mut warnings,
         misspelt,
         has_default_currency,
     } = newest_rows::advice(table, mapping, &orders);
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);
-    if orders.is_empty() && problems.is_empty() {
+    // A warning about the rows means that the table has rows, although they give no order.
+    if orders.is_empty() && problems.is_empty() && of_rows.is_empty() {
         super::say!("{} has no rows yet", table.quoted);
     } else if !orders.is_empty() {
         super::say!("the newest of {}, as a partner would see it:", table.quoted);
@@ -339,6 +341,7 @@ pub async fn show_newest(
             .flat_map(preview::lines)
             .for_each(|line| super::say!("  {line}"));
     }
+    warnings.extend(of_rows);
     for warning in warnings {
         super::say!("warning: {warning}");
     }

@@ -388,6 +388,6 @@ impl SearchPath {
 }
 
 /// SQL that sets the search path of the current transaction to the search path of the source's function.
-fn function_path(table: &Table) -> String {
+pub(super) fn function_path(table: &Table) -> String {
     format!("set local search_path = {}, pg_temp", ident(&table.schema))
 }
