@@ -316,7 +316,7 @@ async fn watched(
 }
 
 /// The name of the mapping's section about a watched table, as error messages show it.
-fn place(table: &str) -> String {
+pub(super) fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 

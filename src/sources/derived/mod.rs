@@ -4,6 +4,7 @@
 //! path as the orders of other sources. Lists read the projection table instead of the shop's tables.
 
 mod answer;
+mod attempt;
 mod batch;
 mod check;
 mod compute;
@@ -22,6 +23,7 @@ mod rights;
 mod state;
 pub mod trim;
 mod watch;
+mod watched_rows;
 mod write;
 
 use super::mapping::Mapping;

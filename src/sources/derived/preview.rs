@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 use super::super::catalog::{self, Table};
@@ -14,9 +13,10 @@ use super::super::preview::Preview;
 use super::super::sql::ident;
 use super::super::translate::named_currency;
 use super::super::{Context, RecordedColumn, Source};
+use super::attempt::{Attempt, attempt};
 use super::failure::Failure;
 use super::project::{creation_time, row_json};
-use super::{Derived, check, from_clause, function, reader, rights, with_units};
+use super::{Derived, check, from_clause, function, reader, rights, watched_rows, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -55,6 +55,7 @@ pub async fn newest(
         return Ok(None);
     }
     let source = unattached(table, mapping, &checked.columns);
+    let watched = watched_rows::newest(&mut transaction, &checked.watched).await?;
     become_reader(&mut transaction, table, &checked.reads).await?;
     let found = match attempt(&mut transaction, &newest_rows(table, derived, rows), &[]).await? {
         Attempt::Rows(found) => found,
@@ -119,6 +120,11 @@ pub async fn newest(
     }
     newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
     newest.problems = with_grants(&transaction, failures.lines(), &table.schema).await?;
+    if !found.is_empty() {
+        let of_watched = watched_rows::warnings(&mut transaction, table, derived, &watched).await?;
+        let of_watched = with_grants(&transaction, of_watched, &table.schema).await?;
+        newest.warnings.extend(of_watched);
+    }
     transaction.rollback().await?;
     Ok(Some(newest))
 }
@@ -205,28 +211,6 @@ fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
         key: key.to_owned(),
         place,
         reason: db::reason(error),
-    }
-}
-
-/// The result of a query whose SQL may be wrong: its rows, or the error of Postgres.
-pub(super) enum Attempt {
-    Rows(Vec<tokio_postgres::Row>),
-    Failed(tokio_postgres::Error),
-}
-
-/// Runs a query in a savepoint and rolls the savepoint back, so that an error does not abort the whole transaction.
-pub(super) async fn attempt(
-    transaction: &mut Transaction<'_>,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Result<Attempt, tokio_postgres::Error> {
-    let savepoint = transaction.transaction().await?;
-    let found = savepoint.query(sql, parameters).await;
-    savepoint.rollback().await?;
-    match found {
-        Ok(rows) => Ok(Attempt::Rows(rows)),
-        Err(error) if error.as_db_error().is_some() => Ok(Attempt::Failed(error)),
-        Err(error) => Err(error),
     }
 }
 
