@@ -149,6 +149,14 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// Whether a foreign key of the column `column` refers to the column `to` of the table `other`.
+    pub fn refers(&self, column: &str, other: &Self, to: &str) -> bool {
+        let references = self.column(column).map_or(&[][..], |column| &column.references);
+        references
+            .iter()
+            .any(|reference| (reference.table.as_str(), reference.column.as_str()) == (&*other.quoted, to))
+    }
+
     /// Reads the description of a table. `name` is the table's name as in SQL. If `name` has no schema, the schema
     /// `public` is searched first.
     pub async fn find(client: &impl GenericClient, name: &str) -> Result<Self, Error> {

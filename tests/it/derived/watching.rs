@@ -81,3 +81,30 @@ async fn a_watched_column_without_the_keys_of_orders_is_named() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn a_foreign_key_proves_that_a_watched_column_holds_the_keys_of_orders() {
+    let database = Database::fresh().await;
+    let tables = "create table receipts (id text primary key, money text); \
+        create table tickets (id text primary key references receipts, shop int); \
+        create table notes (id text primary key references tickets, note text); \
+        create table names (id text primary key, name text)";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let check = async |table: &str| {
+        let mapping = format!(
+            "table = 'public.tickets'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+             from = 'left join {table} r on r.id = o.id'\n[derived.extra]\n\"Row\" = 'r.id'\n\
+             [[derived.watch]]\ntable = '{table}'\ncolumn = 'id'\n"
+        );
+        check(&database, &mapping).await
+    };
+    for proven in ["receipts", "notes"] {
+        let said = check(proven).await;
+        assert!(!said.contains("without `keys`"), "{said}");
+    }
+    let said = check("names").await;
+    assert!(
+        said.contains("derived.watch of names: without `keys`, its column id must hold the order's key"),
+        "{said}"
+    );
+}
