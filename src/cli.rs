@@ -42,7 +42,7 @@ enum Command {
     Migrate(command::migrate::Args),
     /// Create, list, rotate and revoke access tokens
     Token(command::token::Args),
-    /// Print the events of a store, one line of JSON each
+    /// Print the events of a store, one line of JSON each; VESTNIK_TOKEN holds a token of the store
     Tail(command::tail::Args),
     /// Write realistic orders, bookings and changes into the reference shop's tables
     Simulate(command::simulate::Args),

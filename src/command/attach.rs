@@ -1,7 +1,7 @@
 //! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on a shop's tables, and remove them.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::domain::status::SubjectKind;
 use crate::domain::subject::Visibility;
@@ -14,11 +14,12 @@ use crate::sources::derived::{self, preset};
 use crate::sources::mapping::Mapping;
 use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
-use crate::sources::propose::{Proposal, open_questions, propose};
-use anyhow::{Context as _, bail};
+use crate::sources::propose::propose;
+use anyhow::bail;
 use tokio_postgres::error::SqlState;
 
 use super::Usage;
+use super::mapping_file::{ask, keep_proposal, read_answered, to_correct};
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
@@ -58,25 +59,6 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Reads a file with a mapping. Fails if the file still contains an open question, which `vestnik attach` has written
-/// into its proposal.
-fn read_answered(file: &Path) -> anyhow::Result<String> {
-    let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let open = open_questions(&toml).into_iter();
-    let open: Vec<String> = open
-        .map(|(line, question)| format!("\n  line {line}: {question}"))
-        .collect();
-    match open.is_empty() {
-        true => Ok(toml),
-        false => Err(Usage(format!(
-            "{} has open questions, so nothing was changed: answer each question and delete its line{}",
-            file.display(),
-            open.concat()
-        ))
-        .into()),
-    }
-}
-
 /// Attaches a table with the given mapping. If no mapping is given, proposes one. The proposed mapping is used only if
 /// it has no open questions.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
@@ -98,6 +80,12 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
                     preset::mapping(name).unwrap_or_default().to_owned()
                 }
                 None => {
+                    if let Some(name) = preset::resembling(&table) {
+                        super::say!(
+                            "{} looks like {name}, another version: vestnik attach --preset {name} names what is missing",
+                            table.quoted
+                        );
+                    }
                     let proposal = propose(&client, &table, kind).await?;
                     if !proposal.questions.is_empty() {
                         return Err(ask(&table, &proposal, args.dry_run)?);
@@ -112,9 +100,17 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
     let newest = show_newest(&mut client, &table, &mapping, 1).await?;
-    let newest = newest.unless_all_fail(&table)?;
+    // A person finds the text of a mapping in the file that the person has written. Any other text is kept in a new file.
+    let unfit = |error: anyhow::Error| match args.map {
+        Some(_) => error,
+        None => to_correct(&table, &mapping_toml, &error, args.dry_run),
+    };
+    let newest = newest.unless_all_fail(&table).map_err(unfit)?;
     if args.dry_run {
-        let sql = attach::attach_sql(&mut client, &mapping).await.map_err(wrong_mapping)?;
+        let sql = match attach::attach_sql(&mut client, &mapping).await {
+            Err(error @ attach::Error::Unfit { .. }) => return Err(unfit(wrong_mapping(error))),
+            sql => sql.map_err(wrong_mapping)?,
+        };
         super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
@@ -136,6 +132,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
     let attached = match attached {
         Ok(attached) => attached,
+        Err(error @ attach::Error::Unfit { .. }) => return Err(unfit(wrong_mapping(error))),
         Err(error) => return Err(not_attached(&client, error).await),
     };
     match attached {
@@ -207,49 +204,6 @@ pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
     wrong_mapping(attach::Error::Unfit { table, problems })
 }
 
-/// Writes the proposed mapping to a file. The returned error asks the person to answer the open questions in this file.
-/// A dry run prints the mapping instead.
-fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
-    let answer = if is_dry {
-        super::say!("{}", proposal.toml);
-        "Save the mapping above as FILE, answer each question there and delete its line, then: vestnik attach --map FILE".to_owned()
-    } else {
-        let file = keep_proposal(table, &proposal.toml)?;
-        let file = file.display();
-        format!("Answer each question in {file} and delete its line, then: vestnik attach --map {file}")
-    };
-    let questions: Vec<String> = proposal
-        .questions
-        .iter()
-        .map(|question| format!("  {question}"))
-        .collect();
-    Ok(Usage(format!(
-        "{} was not attached: only you can know this:\n{}\n{answer}",
-        table.quoted,
-        questions.join("\n")
-    ))
-    .into())
-}
-
-/// Writes a mapping to a new file, so that a person can correct it. Returns the path of the file.
-fn keep_proposal(table: &Table, mapping_toml: &str) -> anyhow::Result<PathBuf> {
-    let file = free_file(&table.name);
-    std::fs::write(&file, mapping_toml).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(file)
-}
-
-/// Chooses the name of a file that does not exist, so that no edited file is overwritten.
-fn free_file(table: &str) -> PathBuf {
-    let name: String = table
-        .chars()
-        .map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' })
-        .collect();
-    let numbered = (2..).map(|number| format!("{name}.mapping.{number}.toml"));
-    let mut names = std::iter::once(format!("{name}.mapping.toml")).chain(numbered);
-    let free = names.find(|name| !Path::new(name).exists());
-    PathBuf::from(free.unwrap_or(name))
-}
-
 /// Number of the table's newest rows that are translated as a check. The command prints some of them.
 const LOOKED_AT: i64 = 20;
 
@@ -313,6 +267,7 @@ pub async fn show_newest(
         mut orders,
         problems,
         all_fail,
+        warnings: of_rows,
     } = match found {
         Ok(Some(found)) => found,
         // An error in the mapping is not reported here, because attaching the table reports it later.
@@ -323,14 +278,15 @@ pub async fn show_newest(
         Err(error) => bail!(error),
     };
     let Advice {
-        warnings,
+        mut warnings,
         misspelt,
         has_default_currency,
     } = newest_rows::advice(table, mapping, &orders);
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);
-    if orders.is_empty() && problems.is_empty() {
+    // A warning about the rows means that the table has rows, although they give no order.
+    if orders.is_empty() && problems.is_empty() && of_rows.is_empty() {
         super::say!("{} has no rows yet", table.quoted);
     } else if !orders.is_empty() {
         super::say!("the newest of {}, as a partner would see it:", table.quoted);
@@ -339,6 +295,7 @@ pub async fn show_newest(
             .flat_map(preview::lines)
             .for_each(|line| super::say!("  {line}"));
     }
+    warnings.extend(of_rows);
     for warning in warnings {
         super::say!("warning: {warning}");
     }

@@ -16,6 +16,7 @@ pub mod doctor;
 mod duration;
 pub mod erase;
 pub mod healthcheck;
+mod mapping_file;
 pub mod migrate;
 pub mod serve;
 pub mod simulate;

@@ -58,9 +58,20 @@ pub struct TableColumn {
     pub labels: Vec<String>,
     /// Whether the column may hold null.
     pub is_nullable: bool,
+    /// The columns to which the column's foreign keys refer. A foreign key that consists of several columns is left out.
+    pub references: Vec<Reference>,
     /// The column's default as an SQL expression. `None`: the column has no default, or [`Table::with_defaults`] was
     /// not called.
     pub default: Option<String>,
+}
+
+/// A column to which a foreign key refers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The column's table with its schema, quoted for SQL.
+    pub table: String,
+    /// The column's name, unquoted.
+    pub column: String,
 }
 
 /// Why a relation cannot be a source.
@@ -136,6 +147,14 @@ impl Table {
     /// The column with this name; `None`: the table has no such column.
     pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether a foreign key of the column `column` refers to the column `to` of the table `other`.
+    pub fn refers(&self, column: &str, other: &Self, to: &str) -> bool {
+        let references = self.column(column).map_or(&[][..], |column| &column.references);
+        references
+            .iter()
+            .any(|reference| (reference.table.as_str(), reference.column.as_str()) == (&*other.quoted, to))
     }
 
     /// Reads the description of a table. `name` is the table's name as in SQL. If `name` has no schema, the schema
@@ -237,12 +256,23 @@ async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableCol
              plain.name, \
              bt.oid < 16384 or bt.typtype = 'e', t.typlen = -1 and t.typname <> 'numeric', \
              array(select l.enumlabel::text from pg_enum l where l.enumtypid = base.type order by l.enumsortorder), \
-             not a.attnotnull \
+             not a.attnotnull, \
+             array(select x.x from pg_constraint f \
+                 join pg_class c on c.oid = f.confrelid join pg_namespace n on n.oid = c.relnamespace \
+                 join pg_attribute r on r.attrelid = f.confrelid and r.attnum = f.confkey[1] \
+                 cross join unnest(array[format('%I.%I', n.nspname, c.relname), r.attname::text]) with ordinality x (x, at) \
+                 where f.conrelid = a.attrelid and f.contype = 'f' and f.conkey = array[a.attnum] order by f.oid, x.at) \
          from pg_attribute a join pg_type t on t.oid = a.atttypid join base on base.attnum = a.attnum join plain on plain.attnum = a.attnum \
          join pg_type bt on bt.oid = base.type \
          where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped order by a.attnum";
     let rows = client.query(COLUMNS, &[&table]).await?;
     let column = |row: &tokio_postgres::Row| {
+        // Each foreign key gives two texts: the table and the column to which it refers.
+        let references: Vec<String> = row.try_get(7)?;
+        let references = references.chunks_exact(2).map(|of_key| Reference {
+            table: of_key[0].clone(),
+            column: of_key[1].clone(),
+        });
         Ok(TableColumn {
             name: row.try_get(0)?,
             kind: row.try_get(1)?,
@@ -251,6 +281,7 @@ async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableCol
             is_long: row.try_get(4)?,
             labels: row.try_get(5)?,
             is_nullable: row.try_get(6)?,
+            references: references.collect(),
             default: None,
         })
     };

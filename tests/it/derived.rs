@@ -16,6 +16,7 @@ pub mod shop;
 mod shop_api;
 mod source_check;
 mod truth;
+mod watching;
 
 use shop::Shop;
 

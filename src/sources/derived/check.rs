@@ -300,7 +300,8 @@ async fn watched(
                 .problems
                 .push(format!("{place}: {} has no column {}", found.quoted, watch.column));
         }
-        if watch.keys.is_none() && watch.column == "id" && found.oid != table.oid {
+        let is_other = watch.column == "id" && found.oid != table.oid;
+        if watch.keys.is_none() && is_other && !has_keys_of(&found, &watch.column, table, &derived.key) {
             findings.warnings.push(format!(
                 "{place}: without `keys`, its column id must hold the order's key itself; otherwise a query in `keys` finds the keys"
             ));
@@ -315,8 +316,13 @@ async fn watched(
     Ok(watched)
 }
 
+/// Whether a foreign key proves that the watched column holds keys of the shop's table of orders, or the reverse.
+fn has_keys_of(watched: &Table, column: &str, table: &Table, key: &str) -> bool {
+    watched.refers(column, table, key) || table.refers(key, watched, column)
+}
+
 /// The name of the mapping's section about a watched table, as error messages show it.
-fn place(table: &str) -> String {
+pub(super) fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 
@@ -391,6 +397,6 @@ impl SearchPath {
 }
 
 /// SQL that sets the search path of the current transaction to the search path of the source's function.
-fn function_path(table: &Table) -> String {
+pub(super) fn function_path(table: &Table) -> String {
     format!("set local search_path = {}, pg_temp", ident(&table.schema))
 }

@@ -4,6 +4,7 @@
 //! path as the orders of other sources. Lists read the projection table instead of the shop's tables.
 
 mod answer;
+mod attempt;
 mod batch;
 mod check;
 mod compute;
@@ -23,6 +24,7 @@ mod rights;
 mod state;
 pub mod trim;
 mod watch;
+mod watched_rows;
 mod write;
 
 use super::mapping::Mapping;
@@ -37,6 +39,7 @@ pub(super) use failure::COUNTED;
 pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{NewestOrders, newest};
+pub(super) use rights::of_current_role;
 pub(super) use state::{State, examine};
 
 /// The names of the columns that the mapping's query `items` may return.

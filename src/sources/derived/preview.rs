@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 use super::super::catalog::{self, Table};
@@ -14,9 +13,10 @@ use super::super::preview::Preview;
 use super::super::sql::ident;
 use super::super::translate::named_currency;
 use super::super::{Context, RecordedColumn, Source};
+use super::attempt::{Attempt, attempt};
 use super::failure::Failure;
 use super::project::{creation_time, row_json};
-use super::{Derived, check, from_clause, function, key_text, reader, rights, with_units};
+use super::{Derived, check, from_clause, function, reader, rights, watched_rows, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -35,6 +35,8 @@ pub struct NewestOrders {
     pub problems: Vec<String>,
     /// Whether the table has rows, but each of the newest rows has a failure.
     pub all_fail: bool,
+    /// One line for each probable mistake that the newest rows show, such as a join that leaves out rows.
+    pub warnings: Vec<String>,
 }
 
 /// Computes the newest orders of a derived mapping (a mapping with SQL expressions). `rows` is the maximum number of
@@ -53,18 +55,10 @@ pub async fn newest(
         return Ok(None);
     }
     let source = unattached(table, mapping, &checked.columns);
-    if reader::prepare(&mut transaction, &checked.reads).await? {
-        reader::become_it(&transaction, table).await?;
-    } else {
-        transaction
-            .batch_execute("set local transaction_read_only = on")
-            .await?;
-    }
-    transaction
-        .batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}"))
-        .await?;
-    let keys: Vec<String> = match attempt(&mut transaction, &newest_keys(table, derived, rows), &[]).await? {
-        Attempt::Rows(found) => found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+    let watched = watched_rows::newest(&mut transaction, &checked.watched).await?;
+    become_reader(&mut transaction, table, &checked.reads).await?;
+    let found = match attempt(&mut transaction, &newest_rows(table, derived, rows), &[]).await? {
+        Attempt::Rows(found) => found,
         Attempt::Failed(error) => {
             let problem = format!("derived.from: {}", db::reason(&error));
             return Ok(Some(NewestOrders {
@@ -74,7 +68,16 @@ pub async fn newest(
             }));
         }
     };
+    let (mut keys, mut left_out) = (Vec::new(), Vec::new());
+    for row in &found {
+        let is_kept: bool = row.try_get(1)?;
+        let to: &mut Vec<String> = if is_kept { &mut keys } else { &mut left_out };
+        to.push(row.try_get(0)?);
+    }
     let mut newest = NewestOrders::default();
+    newest
+        .warnings
+        .extend(rows_without_order(table, &left_out, found.len()));
     let mut failures = Failures::default();
     let together = whole(&mut transaction, table, derived, &keys).await?;
     for key in &keys {
@@ -117,8 +120,33 @@ pub async fn newest(
     }
     newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
     newest.problems = with_grants(&transaction, failures.lines(), &table.schema).await?;
+    if !found.is_empty() {
+        let of_watched = watched_rows::warnings(&mut transaction, table, derived, &watched).await?;
+        let of_watched = with_grants(&transaction, of_watched, &table.schema).await?;
+        newest.warnings.extend(of_watched);
+    }
     transaction.rollback().await?;
     Ok(Some(newest))
+}
+
+/// Makes the rest of the transaction read-only, with the rights and the search path that the expressions will have after
+/// attaching. `reads` are the tables that the expressions read.
+async fn become_reader(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    reads: &[String],
+) -> Result<(), tokio_postgres::Error> {
+    if reader::prepare(transaction, reads).await? {
+        reader::become_it(transaction, table).await?;
+    } else {
+        let path = check::function_path(table);
+        transaction
+            .batch_execute(&format!("{path}; set local transaction_read_only = on"))
+            .await?;
+    }
+    transaction
+        .batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}"))
+        .await
 }
 
 /// Adds a GRANT statement to each problem about a missing right. The statement grants the right to the role that runs
@@ -186,40 +214,35 @@ fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     }
 }
 
-/// The result of a query whose SQL may be wrong: its rows, or the error of Postgres.
-enum Attempt {
-    Rows(Vec<tokio_postgres::Row>),
-    Failed(tokio_postgres::Error),
-}
-
-/// Runs a query in a savepoint and rolls the savepoint back, so that an error does not abort the whole transaction.
-async fn attempt(
-    transaction: &mut Transaction<'_>,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Result<Attempt, tokio_postgres::Error> {
-    let savepoint = transaction.transaction().await?;
-    let found = savepoint.query(sql, parameters).await;
-    savepoint.rollback().await?;
-    match found {
-        Ok(rows) => Ok(Attempt::Rows(rows)),
-        Err(error) if error.as_db_error().is_some() => Ok(Attempt::Failed(error)),
-        Err(error) => Err(error),
-    }
-}
-
-/// SQL that selects the keys of the newest orders, the newest first; `rows` is the maximum number.
-fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
-    let (column, from) = (ident(&derived.key), from_clause(&table.quoted, derived));
-    // An inner join of the mapping may leave out rows. So the query applies the joins, and selects only the keys of the
-    // remaining rows.
+/// SQL that selects the newest rows of the shop's table, the newest first; `rows` is the maximum number. The columns are
+/// the row's key, and whether the mapping's joins keep the row. An inner join of the mapping may leave out rows.
+fn newest_rows(table: &Table, derived: &Derived, rows: i64) -> String {
     format!(
-        "select {key} from {from} where o.{column} = any (array( \
-             select newest.{column} from {table} newest order by newest.{column} desc limit {rows})) \
-         group by o.{column} order by o.{column} desc",
-        key = key_text(derived),
+        "select (vst_newest.{key})::pg_catalog.text, exists (select from {from} where o.{key} = vst_newest.{key}) \
+         from (select {key} from {table} where {key} is not null order by {key} desc limit {rows}) vst_newest \
+         order by vst_newest.{key} desc",
+        key = ident(&derived.key),
+        from = from_clause(&table.quoted, derived),
         table = table.quoted,
     )
+}
+
+/// The warning that the mapping's joins leave out some of the newest rows of the shop's table. Such rows are no orders,
+/// and no expression fails. `left_out` has the keys of these rows, the newest first, and `rows` is the number of all
+/// newest rows.
+fn rows_without_order(table: &Table, left_out: &[String], rows: usize) -> Option<String> {
+    let newest = left_out.first()?;
+    let table = &table.quoted;
+    let what = match left_out.len() {
+        1 if rows == 1 => format!("the newest row of {table} gives no order"),
+        count if count == rows => format!("none of the newest {rows} rows of {table} gives an order"),
+        1 => format!("1 of the newest {rows} rows of {table} gives no order"),
+        count => format!("{count} of the newest {rows} rows of {table} give no order"),
+    };
+    Some(format!(
+        "derived.from: {what}, so nobody sees such rows; the newest is the row with key {newest}: \
+         `left join` keeps a row whose joined row is missing, and a join that is to leave out rows may stay"
+    ))
 }
 
 /// A row of the preview's query. The row is an order in one store.

@@ -156,6 +156,23 @@ pub(super) async fn of_serving_roles(
     Ok(access)
 }
 
+/// The rights that the current role lacks to see the orders of a source and to save people's answers, one line each. A
+/// health report has the same lines.
+pub(in crate::sources) async fn of_current_role(
+    client: &impl GenericClient,
+    table: &Table,
+    derived: &Derived,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let role: String = client
+        .query_one("select quote_ident(current_user)", &[])
+        .await?
+        .try_get(0)?;
+    let is_of_role = format!("role {role} ");
+    let mut missing = of_serving_roles(client, table, derived).await?.missing;
+    missing.retain(|line| line.contains(&is_of_role));
+    Ok(missing)
+}
+
 /// Checks whether one role has the right `need`, and adds a missing right to `access`. `row` names the role, the table
 /// and its schema, and says which rights the role has.
 fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Result<(), tokio_postgres::Error> {

@@ -84,6 +84,11 @@ pub(super) fn is_text(column: &TableColumn) -> bool {
         || column.base.ends_with(".citext")
 }
 
+/// Whether the column may hold a name: a text that is not the key of a row of another table.
+pub(super) fn is_name(column: &TableColumn) -> bool {
+    is_text(column) && column.references.is_empty()
+}
+
 pub(super) fn is_whole(column: &TableColumn) -> bool {
     matches!(column.base.as_str(), "smallint" | "integer" | "bigint")
 }

@@ -1,6 +1,6 @@
 //! Finds where the shop stores the items of orders: in a column of the order's row, or in a second table.
 
-use super::columns::{Columns, is_json, is_number, is_text, is_time, may_list};
+use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, may_list};
 use super::{Draft, Items, money, synonyms};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
@@ -50,13 +50,20 @@ pub(super) async fn find(
     let mut mapped = Vec::new();
     let text = |column: &TableColumn| is_text(column) || is_json(column);
     let price = |column: &TableColumn| is_number(column) || is_text(column);
-    let named = theirs.take(synonyms::ITEM_NAMES, text);
+    let is_reference = |column: &TableColumn| !column.references.is_empty();
+    let named = theirs.take(synonyms::ITEM_NAMES, |column| text(column) && !is_reference(column));
     if named.is_none() {
+        let key = theirs.peek(synonyms::ITEM_NAMES, is_reference);
+        let stands_behind = key.and_then(|key| {
+            let table = &key.references.first()?.table;
+            Some(format!(": {} is the key of a row of {table}", key.name))
+        });
         draft.ask(
             "items",
             format!(
-                "{} has no name of the dish: a query under [details] (docs/sources.md) or `items` of a section [derived] (docs/derived-sources.md) brings items with their names",
-                found.quoted
+                "{} has no name of the dish{}: a query under [details] (docs/sources.md) or `items` of a section [derived] (docs/derived-sources.md) brings items with their names",
+                found.quoted,
+                stands_behind.unwrap_or_default()
             ),
         );
     }
@@ -68,7 +75,12 @@ pub(super) async fn find(
         ("quantity", quantity),
         ("note", note),
         ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
-        ("category", theirs.take(synonyms::ITEM_CATEGORIES, text)),
+        (
+            "category",
+            theirs.take(synonyms::ITEM_CATEGORIES, |column| {
+                text(column) && !is_reference(column)
+            }),
+        ),
         ("deleted_at", deleted(&mut theirs, draft)),
     ] {
         mapped.extend(column.map(|column| (key, column.name.clone())));
@@ -119,7 +131,7 @@ async fn second_table(
         let mut columns = Columns::new(&found);
         let (is_counted, is_named) = (
             columns.take(synonyms::QUANTITIES, is_number).is_some(),
-            columns.take(synonyms::ITEM_NAMES, is_text).is_some(),
+            columns.take(synonyms::ITEM_NAMES, is_name).is_some(),
         );
         if looks_like_items(&found.name) && (is_counted || !is_guess) && draft.key.is_some() {
             tables.push(SecondTable {

@@ -17,7 +17,7 @@ mod words;
 use super::catalog::{self, Table, TableColumn};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole};
+use columns::{Columns, any, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time, is_whole};
 pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
@@ -59,6 +59,8 @@ struct Draft {
     answer: Vec<(&'static str, String)>,
     /// The columns that the proposal has assigned to no field.
     left: Vec<String>,
+    /// Whether one of these columns is probably the key of a row of another table.
+    has_key_left: bool,
     /// The questions, each with the TOML key to which it belongs.
     questions: Vec<(&'static str, String)>,
     /// The guesses to confirm, each with the TOML key to which it belongs.
@@ -117,6 +119,10 @@ pub async fn propose(
         draft.extra.push((label(&column.name), column.name.clone()));
     }
     draft.left = columns.rest();
+    draft.has_key_left = draft.left.iter().any(|name| {
+        let has_foreign_key = table.column(name).is_some_and(|column| !column.references.is_empty());
+        has_foreign_key || underscored(name).ends_with("_id")
+    });
     Ok(toml_text::write(&draft))
 }
 
@@ -218,14 +224,14 @@ async fn identity(
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     let text = |column: &TableColumn| is_text(column) || is_json(column);
     match (
-        columns.take(synonyms::FIRST_NAMES, is_text),
-        columns.take(synonyms::LAST_NAMES, is_text),
+        columns.take(synonyms::FIRST_NAMES, is_name),
+        columns.take(synonyms::LAST_NAMES, is_name),
     ) {
         (Some(first), Some(last)) => draft
             .fields
             .push(("customer_name", vec![first.name.clone(), last.name.clone()])),
         (one, other) => {
-            let single = columns.take(synonyms::CUSTOMER_NAMES, is_text).or(one).or(other);
+            let single = columns.take(synonyms::CUSTOMER_NAMES, is_name).or(one).or(other);
             draft.put("customer_name", single);
             if single.is_some_and(|column| underscored(&column.name) == "name") {
                 plain_name(columns, draft);

@@ -1,6 +1,6 @@
 //! Formats a proposal as TOML for a person. Each question is a comment above the line to which it belongs.
 
-use super::{Draft, Items, Proposal, TypeWords, underscored};
+use super::{Draft, Items, Proposal, TypeWords};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
@@ -50,7 +50,7 @@ pub fn write(draft: &Draft) -> Proposal {
         let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
         text.text
             .push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
-        if left.iter().any(|name| underscored(name).ends_with("_id")) {
+        if draft.has_key_left {
             text.text
                 .push_str("# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n");
         }

@@ -13,7 +13,8 @@ use crate::infra::db::GenericClient;
 use tokio_postgres::types::Type;
 
 use super::access;
-use super::catalog::Table;
+use super::catalog::{self, Table};
+use super::derived;
 use super::lookup_results::Lookups;
 use super::{Source, Sources};
 use crate::domain::event::StoreId;
@@ -209,16 +210,11 @@ pub async fn current_status(
 /// Logs that an answer failed because of a missing right. The log entry names the grants and policies that the current
 /// role lacks.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
-    let missing = match Table::find(client, &source.table).await {
-        Ok(table) => access::check(client, &table, &source.mapping)
-            .await
-            .map_or_else(|_| Vec::new(), |access| access.missing),
-        Err(_) => Vec::new(),
-    };
+    let missing = missing_rights(client, source).await.unwrap_or_default();
     let missing = match missing.is_empty() {
-        // The role has all rights on the table itself. So the missing right is needed inside a trigger or function of
-        // the shop.
-        true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
+        // The role has all rights on the tables that the source names. So the missing right is needed inside a trigger
+        // or function of the shop.
+        true => "a trigger or a function of the shop needs a right that the role of `vestnik serve` lacks".to_owned(),
         false => missing.join("; "),
     };
     tracing::error!(
@@ -227,6 +223,15 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         missing,
         "an answer was not written: a right is missing"
     );
+}
+
+/// The rights on the source's tables that the current role lacks, one line each, as `vestnik source list` prints them.
+async fn missing_rights(client: &impl GenericClient, source: &Source) -> Result<Vec<String>, catalog::Error> {
+    let table = Table::find(client, &source.table).await?;
+    match &source.mapping.derived {
+        Some(derived) => Ok(derived::of_current_role(client, &table, derived).await?),
+        None => Ok(access::check(client, &table, &source.mapping).await?.missing),
+    }
 }
 
 /// Changes the status in this transaction if the change is allowed. If the shop's API receives the answers, only

@@ -1,6 +1,7 @@
 //! Attaching a derived source: which checks `attach` makes, what it creates in the database, and what `detach` leaves
 //! there.
 
+use std::path::Path;
 use std::process::Command;
 
 use vestnik::sources::attach::{self, Error, Options};
@@ -200,28 +201,77 @@ async fn a_preset_that_meets_another_version_says_what_is_missing() {
         .batch_execute("alter table spree_orders rename column shipment_state to fulfillment_status")
         .await
         .unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
-        .args(["attach", "--preset", "spree"])
-        .env("DATABASE_URL", database.url())
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let (code, said) = vestnik(&database, &["attach", "--preset", "spree"]).await;
+    assert_eq!(code, Some(2), "{said}");
     assert!(
         said.contains("derived.status: column o.shipment_state does not exist"),
         "{said}"
     );
 }
 
+#[tokio::test]
+async fn the_text_of_a_preset_for_another_version_is_kept_for_correction() {
+    let database = spree().await;
+    let client = database.client().await;
+    client.batch_execute(ORDER).await.unwrap();
+    let other = "alter table spree_orders rename column shipment_state to fulfillment_status";
+    client.batch_execute(other).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("spree_orders.mapping.toml");
+    let (code, said) = vestnik_in(
+        directory.path(),
+        &database,
+        &["attach", "--dry-run", "--preset", "spree"],
+    )
+    .await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(preset::mapping("spree").unwrap().trim_end()), "{said}");
+    let last = "Save the mapping above as FILE, correct it there, then: vestnik attach --map FILE";
+    assert!(said.contains(last) && !file.exists(), "{said}");
+
+    let (code, said) = vestnik_in(directory.path(), &database, &["attach", "--preset", "spree"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    let missing = "derived.status: column o.shipment_state does not exist";
+    let last = "The mapping is in spree_orders.mapping.toml: correct it there, then: vestnik attach --map spree_orders.mapping.toml";
+    assert!(said.contains(missing) && said.trim_end().ends_with(last), "{said}");
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, preset::mapping("spree").unwrap());
+    std::fs::write(&file, text.replace("o.shipment_state", "o.fulfillment_status")).unwrap();
+    let attach = ["attach", "--map", "spree_orders.mapping.toml"];
+    let (code, said) = vestnik_in(directory.path(), &database, &attach).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn a_table_of_another_version_of_a_known_system_is_said_to_look_like_it() {
+    let database = spree().await;
+    let other = "alter table spree_orders rename column shipment_state to fulfillment_status; \
+        create table \"order\" (id serial primary key, store_id int, state text, total int)";
+    database.client().await.batch_execute(other).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let said = propose("spree_orders").await;
+    let named =
+        "public.spree_orders looks like spree, another version: vestnik attach --preset spree names what is missing";
+    assert!(said.contains(named), "{said}");
+    let said = propose("\"order\"").await;
+    assert!(!said.contains("looks like"), "{said}");
+}
+
 /// Runs the program on this database, and returns its exit code and its output.
 pub async fn vestnik(database: &Database, arguments: &[&str]) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
+    vestnik_in(directory.path(), database, arguments).await
+}
+
+/// Runs the program in this directory.
+async fn vestnik_in(directory: &Path, database: &Database, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command
         .args(arguments)
         .env("DATABASE_URL", database.url())
         .env("VESTNIK_SHOP_SCHEMA", "own")
-        .current_dir(directory.path());
+        .current_dir(directory);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap();

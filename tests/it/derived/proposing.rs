@@ -196,3 +196,41 @@ async fn the_question_for_the_word_of_an_accepted_order_names_the_way_without_on
         a section [derived] keeps the answer in Vestnik (docs/derived-sources.md)";
     assert!(said.contains(derived), "{said}");
 }
+
+#[tokio::test]
+async fn a_column_with_a_foreign_key_is_not_proposed_as_a_name() {
+    let database = Database::fresh().await;
+    let tables = "create table customers (id text primary key, name text); create table products (id text primary key, name text); \
+        create table tickets (id text primary key, shop_id text, status int, customer text references customers); \
+        create table ticketlines (ticket text references tickets, line int, product text references products, units numeric, price numeric, \
+            primary key (ticket, line)); \
+        insert into customers values ('c1', 'Ann'); insert into products values ('p1', 'Burger'); \
+        insert into tickets values ('t1', '7', 0, 'c1'); insert into ticketlines values ('t1', 1, 'p1', 1, 5)";
+    let client = database.client().await;
+    client.batch_execute(tables).await.unwrap();
+    let propose = async || {
+        vestnik(
+            &database,
+            &["attach", "--dry-run", "--table", "tickets", "--kind", "order"],
+        )
+        .await
+        .1
+    };
+    let said = propose().await;
+    for part in [
+        "public.ticketlines has no name of the dish: product is the key of a row of public.products",
+        "# Not shown to anybody: customer\n# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    for wrong in ["customer_name", "name = \"product\""] {
+        assert!(!said.contains(wrong), "{said}");
+    }
+    let plain = "alter table tickets drop constraint tickets_customer_fkey; alter table ticketlines drop constraint ticketlines_product_fkey";
+    client.batch_execute(plain).await.unwrap();
+    let said = propose().await;
+    assert!(
+        said.contains("customer_name = \"customer\"") && said.contains("name = \"product\""),
+        "{said}"
+    );
+}

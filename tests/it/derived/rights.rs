@@ -2,9 +2,11 @@
 //! with the statement that grants it.
 
 use vestnik::sources::health;
+use vestnik::token::Stores;
 
 use crate::field_cases::engine_role;
 use crate::support::db::Database;
+use crate::support::http;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
@@ -179,4 +181,35 @@ async fn a_right_without_which_no_order_is_projected_is_logged_once_while_it_is_
         said("permission denied for table purchase") >= 2,
         "the reason is said: {log:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_a_missing_right_stops_is_logged_with_the_grant_that_the_list_names() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    let role = format!("vestnik_test_logs_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select on purchase to ROLE").await;
+    database.attach(MAPPING).await;
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.clone().into()), &telegram.url(), &[]).await;
+    let computed =
+        "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
+    database.until(computed).await;
+    let bearer = format!("Bearer {}", database.token(Stores::All).await);
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let (path, body) = ("/api/partner/stores/7/orders/1/status", "{\"status\": \"preparing\"}");
+    let denied = http::call(node.address().await, "POST", path, &headers, Some(body)).await;
+    assert_eq!(
+        (denied.status, denied.code().as_str()),
+        (422, "status_not_possible"),
+        "{}",
+        denied.text()
+    );
+    let grant = format!(
+        "answer.preparing: role {role} may not update public.purchase, so the answer fails: grant update on public.purchase to {role}"
+    );
+    let line = node.until_said("an answer was not written").await;
+    assert!(line.contains(&grant), "{line}");
+    assert!(troubles(&url).await.contains(&grant));
 }

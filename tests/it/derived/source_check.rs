@@ -367,3 +367,39 @@ async fn a_file_with_open_questions_is_checked_and_the_questions_are_named() {
     let open = "line 4 has an open question, answer it and delete the line: is place the store?";
     assert!(said.contains(open), "{said}");
 }
+
+#[tokio::test]
+async fn newest_rows_that_a_join_leaves_out_are_counted_and_the_newest_is_named() {
+    let database = Database::fresh().await;
+    let tables = "create table customer (id int primary key, name text); \
+        create table purchase (id int primary key, shop int, customer int); \
+        insert into customer values (1, 'Ann'); insert into purchase values (1, 7, 1), (2, 7, null), (3, 7, null), (4, 7, 1)";
+    let client = database.client().await;
+    client.batch_execute(tables).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let run = async |join: &str, arguments: &[&str]| {
+        let mapping = format!(
+            "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nfrom = '{join} customer u on u.id = o.customer'\n\
+             store = 'o.shop'\nstatus = \"'pending'\"\ncustomer_name = 'u.name'\n"
+        );
+        std::fs::write(file.path(), mapping).unwrap();
+        let (code, said) = vestnik(&database, &[arguments, &[path.as_str()]].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let check = ["source", "check"];
+    let some = "warning: derived.from: 2 of the newest 4 rows of public.purchase give no order, so nobody sees such rows; \
+        the newest is the row with key 3: `left join` keeps a row whose joined row is missing";
+    let said = run("join", &check).await;
+    assert!(said.contains(some) && said.contains("order #4 of store 7"), "{said}");
+    assert!(!run("left join", &check).await.contains("derived.from"));
+
+    client.batch_execute("update purchase set customer = 2").await.unwrap();
+    let none = "warning: derived.from: none of the newest 4 rows of public.purchase gives an order, so nobody sees such rows; \
+        the newest is the row with key 4: `left join`";
+    for arguments in [&check[..], &["attach", "--map"]] {
+        let said = run("join", arguments).await;
+        assert!(said.contains(none) && !said.contains("has no rows yet"), "{said}");
+    }
+}
