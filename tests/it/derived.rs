@@ -11,6 +11,7 @@ mod faults;
 mod proposing;
 mod random;
 mod rights;
+mod several_stores;
 pub mod shop;
 mod shop_api;
 mod source_check;
