@@ -108,6 +108,15 @@ impl Market {
             .await;
     }
 
+    /// The figures of a store for yesterday and today.
+    async fn summary(&self, store: &str) -> Value {
+        const SPAN: &str = "select 'from=' || to_char(day - 1, form) || '&to=' || to_char(day + 1, form) \
+             from (select (now() at time zone 'utc')::date as day, 'YYYY-MM-DD\"T00:00:00Z\"' as form) span";
+        let span = self.value(SPAN).await;
+        let path = format!("/api/partner/stores/{store}/summary?{span}");
+        self.app.get_json(&path).await
+    }
+
     async fn list(&self, store: &str) -> Value {
         let path = format!("/api/partner/stores/{store}/orders?status=all");
         self.app.get_json(&path).await["orders"][0].clone()
@@ -163,6 +172,48 @@ async fn a_part_without_items_is_published_although_another_part_has_items() {
     market.write(&DEAL.replace("'Cake'", "''")).await;
     market.until_escalations(2).await;
     assert_eq!(market.list("2").await["status"], "pending");
+}
+
+#[tokio::test]
+async fn a_list_shows_no_answer_of_another_store() {
+    let market = Market::open(MAPPING).await;
+    market.write(DEAL).await;
+    market.until_escalations(2).await;
+    market
+        .answer("1", &json!({"status": "preparing", "minutes": 35, "by": "Anna"}))
+        .await;
+    let (first, second) = (market.list("1").await, market.list("2").await);
+    assert_eq!(
+        (&first["answer"]["by"], &first["promised_minutes"]),
+        (&json!("Anna"), &json!(35))
+    );
+    assert_eq!(
+        (&second["status"], &second["answer"], &second["promised_minutes"]),
+        (&json!("pending"), &Value::Null, &Value::Null),
+        "{second}"
+    );
+
+    // The shop accepts the other part itself, so the person of the first store has nothing to do with it.
+    market
+        .write("update line set state = 'accepted' where partner = 2")
+        .await;
+    let accepted =
+        "select exists (select from vestnik.vst_event where store_id = '2' and data->>'status' = 'preparing')";
+    market.until(accepted).await;
+    let path = "/api/partner/stores/2/orders/18/status";
+    let late = market
+        .app
+        .post(path, &json!({"status": "preparing", "from": "pending"}))
+        .await;
+    assert_eq!((late.status, late.code()), (409, "status_conflict".into()));
+    assert!(!late.json().to_string().contains("Anna"), "{late:?}");
+    let (first, second) = (market.summary("1").await, market.summary("2").await);
+    assert!(first["acknowledge_seconds"]["p50"].is_number(), "{first}");
+    assert_eq!(
+        (&second["orders"], &second["acknowledge_seconds"]["p50"]),
+        (&json!(1), &Value::Null),
+        "{second}"
+    );
 }
 
 #[tokio::test]
