@@ -13,9 +13,12 @@ use super::compute::{DERIVE_MS, compute};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
-/// The SQL types of the parameters `$1` to `$5` of a statement that saves a person's answer. The parameters are the
-/// order's key, the new status, the reason, the minutes, and the person's name.
-pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
+/// The SQL types of the parameters `$1` to `$6` of a statement that saves a person's answer. The parameters are the
+/// order's key, the new status, the reason, the minutes, the person's name, and the store's id.
+pub(super) const PARAMETERS: [Type; 6] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT, Type::TEXT];
+
+/// The parameter of these statements that has the store's id.
+pub(in crate::sources) const ANSWERING_STORE: &str = "$6";
 
 /// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
 /// is the table's name. The role's own search path follows the schema, because triggers of the shop may need it.
@@ -46,12 +49,13 @@ pub(in crate::sources) async fn answer(
         transaction.query(NAMES, &[&source.mapping.table]).await?;
     }
     for (place, sql) in statements.iter().flat_map(|(_, statements)| statements).enumerate() {
-        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
             (&change.key, Type::TEXT),
             (&change.to.as_str(), Type::TEXT),
             (&reason, Type::TEXT),
             (&change.minutes, Type::INT4),
             (&by, Type::TEXT),
+            (&change.store.as_str(), Type::TEXT),
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
@@ -86,7 +90,7 @@ pub(super) async fn broken(
             let probe = format!(
                 "{names}; do {block}",
                 block = literal(&format!(
-                    "begin execute {explain} using null::text, null::text, null::text, null::int, null::text; end"
+                    "begin execute {explain} using null::text, null::text, null::text, null::int, null::text, null::text; end"
                 ))
             );
             match client.batch_execute(&probe).await {

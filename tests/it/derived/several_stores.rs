@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use vestnik::infra::db::Client;
 
+use super::attaching::vestnik;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::telegram::Telegram;
@@ -332,4 +333,39 @@ async fn a_list_of_orders_loses_the_button_of_the_part_that_is_closed() {
         .await;
     let left = buttons(&edit.buttons);
     assert!(left.len() == 1 && left[0].contains(&store_1), "{left:?}");
+}
+
+/// Statements that write the answer to the part of one store.
+const STATEMENTS: &str = "\n[answer]\npreparing = \"update line set state = 'accepted', answered_by = $5 \
+    where deal_id = $1::int and partner = $6::int and state = 'new'\"\n";
+
+#[tokio::test]
+async fn a_statement_gets_the_store_whose_person_answers() {
+    let market = Market::open(&format!("{MAPPING}{STATEMENTS}")).await;
+    market.write(DEAL).await;
+    market.until_escalations(2).await;
+    market.answer("2", &json!({"status": "preparing", "by": "Anna"})).await;
+    let answered = "select string_agg(partner || ' ' || state || ' ' || coalesce(answered_by, '-'), ', ' order by partner) from line";
+    assert_eq!(market.value(answered).await, "1 new -, 2 accepted Anna");
+    assert_eq!(market.list("1").await["status"], "pending");
+    assert_eq!(market.list("2").await["status"], "preparing");
+}
+
+#[tokio::test]
+async fn source_check_warns_of_a_statement_that_cannot_know_the_store() {
+    let market = Market::open(MAPPING).await;
+    market.write(DEAL).await;
+    let check = async |answers: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{MAPPING}{answers}")).unwrap();
+        let path = file.path().to_str().unwrap();
+        vestnik(&market.app.database, &["source", "check", path]).await
+    };
+    let (code, said) = check(&STATEMENTS.replace("partner = $6::int and ", "")).await;
+    assert_eq!(code, Some(0), "{said}");
+    let warning = "answer.preparing: one key is an order of several stores, as with key 18, and no statement says `$6`, the store that answers";
+    assert!(said.contains(warning), "{said}");
+    let (code, said) = check(STATEMENTS).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("$6"), "{said}");
 }
