@@ -8,6 +8,7 @@ pub mod answers;
 mod attaching;
 mod elsewhere;
 mod faults;
+mod kept_answers;
 mod proposing;
 mod random;
 mod rights;

@@ -10,6 +10,7 @@ use super::super::Source;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::compute::{DERIVE_MS, compute};
+use super::kept_answer::Pressed;
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
@@ -67,7 +68,7 @@ pub(in crate::sources) async fn answer(
             return Ok(false);
         }
     }
-    let publish = Publish::Answer(change.store.as_str(), change.to);
+    let publish = Publish::Answer(pressed(change, reason.as_deref()));
     compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(true)
 }
@@ -118,7 +119,17 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes the answer `change`, which the shop's own API has accepted. If the status in the shop's tables has
+/// The answer `change` with its reason as the database stores it.
+fn pressed<'a>(change: &'a StatusChange<'_>, reason: Option<&'a str>) -> Pressed<'a> {
+    Pressed {
+        store: change.store.as_str(),
+        to: change.to,
+        minutes: change.minutes,
+        reason,
+    }
+}
+
+/// Publishes the answer `change`, which the shop's own API has accepted, or which only promises other minutes. If the status in the shop's tables has
 /// changed, clients receive that status. Otherwise they receive the answer's status, until the shop's status changes.
 /// Does nothing if the order's published status is no longer `from`, because the projector has then already published
 /// the shop's change.
@@ -134,7 +145,8 @@ pub(in crate::sources) async fn taken(
     if published.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
-    let publish = Publish::Taken(change.store.as_str(), change.to);
+    let (reason, _) = storable(transaction, change).await?;
+    let publish = Publish::Taken(pressed(change, reason.as_deref()));
     compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod failure;
 mod function;
 mod hidden_rows;
 mod install;
+mod kept_answer;
 mod missed;
 pub mod preset;
 mod preview;
