@@ -106,11 +106,13 @@ async fn choose(
         let item = first.id;
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
-    let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
+    let is_told = open
+        .iter()
+        .any(|open| open.event.is_some() && open.is_about_same(first));
     // If no event of the note's order is open, send the note in a message of its own. Otherwise the message of that
     // event contains the note.
     if let Some(note) = first.note
-        && !is_told(&first.subject)
+        && !is_told
     {
         return note::work(transaction, sources, chat, style, note, open).await;
     }
@@ -140,7 +142,7 @@ async fn choose(
         .collect();
     let notes: Vec<&OpenDelivery> = open
         .iter()
-        .filter(|it| it.note.is_some() && it.subject == first.subject)
+        .filter(|it| it.note.is_some() && it.is_about_same(first))
         .collect();
     let wanted = Wanted {
         subject,
@@ -169,8 +171,7 @@ async fn digest(
     let items = (rule.that_fit)(&style, items);
     let fits = |open: &&&OpenDelivery| items.iter().any(|item| item.id == open.id);
     let fitting: Vec<&OpenDelivery> = chosen.iter().filter(fits).copied().collect();
-    let is_of_them =
-        |note: &&OpenDelivery| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
+    let is_of_them = |note: &&OpenDelivery| note.note.is_some() && fitting.iter().any(|open| open.is_about_same(note));
     let notes: Vec<&OpenDelivery> = open.iter().filter(is_of_them).collect();
     let is_urgent = items.iter().any(|item| enqueue::is_urgent(item.event.kind));
     let reason = match fitting.iter().all(|open| open.stale) {
@@ -239,7 +240,7 @@ async fn subject_work(
     }
     Ok(Some(Work::OrderMessage(Box::new(OrderMessage {
         base: base.unwrap_or_else(|| latest.clone()),
-        by: answered_by(transaction, &latest).await?,
+        by: answered_by(transaction, &style.store, &latest).await?,
         promised_at: promised_at(transaction, &style.store, &subject).await?,
         sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),
         escalated,
@@ -271,12 +272,18 @@ async fn sent(
 }
 
 /// Reads the name of the person who set the order's current status. `None`: nobody set this status through Vestnik.
-async fn answered_by(transaction: &Transaction<'_>, latest: &EventView) -> Result<Option<String>, QueryError> {
-    const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
+async fn answered_by(
+    transaction: &Transaction<'_>,
+    store: &str,
+    latest: &EventView,
+) -> Result<Option<String>, QueryError> {
+    const BY: &str = "select by_whom from vestnik.vst_status_change \
+         where source = $1 and key = $2 and store_id = $3 and status = $4 \
+         order by id desc limit 1";
     let statement = transaction.prepare_cached(BY).await?;
     let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
     let row = transaction
-        .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
+        .query_opt(&statement, &[&about.source.0, &&*about.key, &store, &status])
         .await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }

@@ -17,3 +17,10 @@ pub(super) struct DueEvent {
     /// removal and for a change of fields.
     pub is_for_those_who_know: bool,
 }
+
+impl DueEvent {
+    /// Whether both events are about the same order of the same store. One key may be an order of several stores.
+    pub fn is_about_same(&self, other: &Self) -> bool {
+        self.event.store == other.event.store && self.subject == other.subject
+    }
+}

@@ -186,7 +186,7 @@ async fn insert(
              join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
              where not d.known and (l.mode = 'mirror' or l.mode = 'fallback' and d.unattended) \
                 or exists (select from vestnik.vst_message m where m.chat_id = l.chat_id and m.store_id = d.store_id and m.subject = d.subject) \
-                or exists (select from vestnik.vst_delivery o where o.chat_id = l.chat_id and o.subject = d.subject \
+                or exists (select from vestnik.vst_delivery o where o.chat_id = l.chat_id and o.store_id = d.store_id and o.subject = d.subject \
                            and (o.state in ('pending', 'sending', 'retrying') or d.noted and o.event_id is not null and o.state = 'sent')) \
              order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
          noted as ( \
@@ -272,18 +272,23 @@ fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
     subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
 }
 
+/// Ends the escalations of these orders. An order may belong to several stores. Each store must answer its own part,
+/// so an event ends only the escalation of its own store.
 async fn end(
     transaction: &crate::infra::db::Transaction<'_>,
     ended: &[(&DueEvent, &str)],
 ) -> Result<(), tokio_postgres::Error> {
     const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = d.outcome \
-         from unnest($1::bigint[], $2::text[], $3::text[]) d(id, subject, outcome) \
-         where l.subject = d.subject and l.event_id < d.id and (l.ended_at is null or l.outcome = 'exhausted')";
+         from unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) d(id, store_id, subject, outcome) \
+         where l.subject = d.subject and l.store_id = d.store_id and l.event_id < d.id and (l.ended_at is null or l.outcome = 'exhausted')";
     let ids: Vec<i64> = ended.iter().map(|(due, _)| due.event.id.0).collect();
+    let stores: Vec<&str> = ended.iter().map(|(due, _)| due.event.store.as_str()).collect();
     let subjects: Vec<&str> = ended.iter().map(|(due, _)| due.subject.as_str()).collect();
     let outcomes: Vec<&str> = ended.iter().map(|(_, outcome)| *outcome).collect();
     let statement = transaction.prepare_cached(END).await?;
-    transaction.execute(&statement, &[&ids, &subjects, &outcomes]).await?;
+    transaction
+        .execute(&statement, &[&ids, &stores, &subjects, &outcomes])
+        .await?;
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     let is_last = |(kept, _): &&(&DueEvent, _)| {
         !over
             .iter()
-            .any(|due| due.subject == kept.subject && due.event.id > kept.event.id)
+            .any(|due| due.is_about_same(kept) && due.event.id > kept.event.id)
     };
     let kept: Vec<_> = kept.iter().filter(is_last).collect();
     if !kept.is_empty() {

@@ -131,17 +131,21 @@ pub(super) async fn next_edit(
                 "closed" => Until::Closed,
                 _ => Until::Answered,
             };
-            orders.entry(row.try_get(2)?).or_default().push(subject.clone());
-            buttons.push((subject, until, button));
+            let store: String = row.try_get(2)?;
+            orders.entry(store.clone()).or_default().push(subject.clone());
+            buttons.push((store, subject, until, button));
         }
     }
     let mut newest = HashMap::new();
     for (store, subjects) in &orders {
-        newest.extend(newest_of(transaction, sources, store, subjects).await?);
+        newest.insert(store.clone(), newest_of(transaction, sources, store, subjects).await?);
     }
     // Keep the button of an order that `newest_of` did not find. The order has no recent event, so its status is
     // unchanged.
-    buttons.retain(|(subject, until, _)| newest.get(subject).is_none_or(|(_, status)| until.has(*status)));
+    buttons.retain(|(store, subject, until, _)| {
+        let newest = newest.get(store).and_then(|orders| orders.get(subject));
+        newest.is_none_or(|(_, status)| until.has(*status))
+    });
     Ok(Some(Work::ListButtons {
         message,
         buttons: buttons.into_iter().map(|(.., button)| button).collect(),

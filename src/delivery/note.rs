@@ -31,10 +31,7 @@ pub(super) async fn work(
 ) -> Result<Option<Work>, QueryError> {
     const MESSAGE: &str = "select message_id from vestnik.vst_message \
          where chat_id = $1 and store_id = $2 and subject = $3 and message_id <> 0";
-    let is_told = |of: &OpenDelivery| {
-        open.iter()
-            .any(|open| open.event.is_some() && open.subject == of.subject)
-    };
+    let is_told = |of: &OpenDelivery| open.iter().any(|open| open.event.is_some() && open.is_about_same(of));
     let is_like_it =
         |of: &&OpenDelivery| of.note == Some(note) && of.store.as_ref() == Some(&style.store) && !is_told(of);
     let like_it: Vec<&OpenDelivery> = open.iter().filter(is_like_it).collect();

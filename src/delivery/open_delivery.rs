@@ -31,6 +31,13 @@ pub(super) struct OpenDelivery {
     pub alone: bool,
 }
 
+impl OpenDelivery {
+    /// Whether both deliveries are about the same order of the same store. One key may be an order of several stores.
+    pub fn is_about_same(&self, other: &Self) -> bool {
+        self.store == other.store && self.subject == other.subject
+    }
+}
+
 /// Reads the open deliveries of the chat in this lane that may be sent now. Urgent deliveries come first. Among equally
 /// urgent ones, deliveries that a person asked for (`alone`) come first, then recent ones (see `FRESH_S`), then the
 /// others. Ties are sorted by id.

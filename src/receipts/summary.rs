@@ -67,23 +67,23 @@ pub async fn summary(
     to: OffsetDateTime,
 ) -> Result<Summary, QueryError> {
     // The statement ignores receipts of webhooks, because a webhook reaches no person.
-    const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
+    const COUNT: &str = "with orders as materialized (select id, at, source, key, store_id from vestnik.vst_event where id = any ($1)), \
          seen as (select (select r.channel from vestnik.vst_receipt r where r.event_id = o.id and r.channel <> 'webhook' \
                  and least(r.sent_at, r.rendered_at, r.sounded_at) is not null \
                  order by least(r.sent_at, r.rendered_at, r.sounded_at), r.channel limit 1) as channel from orders o), \
          answered as (select extract(epoch from least( \
                  (select min(k.at) from vestnik.vst_acknowledgement k where k.event_id = o.id), \
                  (select min(a.at) from vestnik.vst_status_change a where a.source = o.source and a.key = o.key \
-                    and a.at >= o.at)) - o.at)::float8 as seconds from orders o), \
+                    and a.store_id = o.store_id and a.at >= o.at)) - o.at)::float8 as seconds from orders o), \
          counted as (select width_bucket(seconds, $2::float8[]) as bucket, count(*) as count \
              from answered where seconds is not null group by 1), \
          prepared as (select extract(epoch from r.at - a.at)::float8 as seconds, r.at > p.at as late from orders o, \
              lateral (select min(c.at) as at from vestnik.vst_status_change c where c.source = o.source and c.key = o.key \
-                 and c.at >= o.at and c.previous = 'pending' and c.status = 'preparing') a, \
+                 and c.store_id = o.store_id and c.at >= o.at and c.previous = 'pending' and c.status = 'preparing') a, \
              lateral (select min(c.at) as at from vestnik.vst_status_change c where c.source = o.source and c.key = o.key \
-                 and c.at > a.at and c.status in ('ready', 'delivering', 'completed')) r left join \
+                 and c.store_id = o.store_id and c.at > a.at and c.status in ('ready', 'delivering', 'completed')) r left join \
              lateral (select c.at + make_interval(mins => c.minutes) as at from vestnik.vst_status_change c where c.source = o.source \
-                 and c.key = o.key and c.at between a.at and r.at and c.minutes is not null order by c.id desc limit 1) p on true \
+                 and c.key = o.key and c.store_id = o.store_id and c.at between a.at and r.at and c.minutes is not null order by c.id desc limit 1) p on true \
              where r.at is not null) \
          select (select count(*) from orders), \
              array(select channel from seen where channel is not null group by channel order by channel), \

@@ -1,7 +1,11 @@
 //! Examines the newest orders of a valid mapping to find probable mistakes. Mistakes are orders without a store,
 //! amounts without a chosen currency, and misspelt status words. `vestnik attach` prints the warnings.
 
+use std::collections::HashMap;
+
 use super::catalog::Table;
+use super::derived::ANSWERING_STORE;
+use super::mapping::derived::Derived;
 use super::mapping::{CurrencyRef, Mapping};
 use super::preview::Preview;
 use super::propose::{Usual, underscored, usual_status};
@@ -41,6 +45,7 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
     let mut advice = Advice::default();
     if let Some(derived) = &mapping.derived {
         literals(&derived.status, mapping.kind, &mut advice);
+        advice.warnings.extend(statements_without_store(derived, &visible));
     }
     let alone: Vec<&&Preview> = visible.iter().filter(|order| order.store.is_none()).collect();
     if let Some(newest) = alone.first() {
@@ -78,6 +83,37 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
         }
     }
     advice
+}
+
+/// Warnings about answers whose statements do not read the store, although an order may belong to several stores. Such
+/// a statement changes the parts of all these stores.
+fn statements_without_store(derived: &Derived, orders: &[&Preview]) -> Vec<String> {
+    let mut stores = HashMap::new();
+    let of_several = orders.iter().find(|order| {
+        let first = *stores.entry(&order.subject.id.key).or_insert(&order.store);
+        first != &order.store
+    });
+    let Some(of_several) = of_several else {
+        return Vec::new();
+    };
+    let key = &of_several.subject.id.key;
+    let has_store = |sql: &String| {
+        let mut after = sql.split(ANSWERING_STORE).skip(1);
+        after.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
+    };
+    let lacking = derived
+        .answers
+        .iter()
+        .filter(|(_, statements)| !statements.iter().any(has_store));
+    lacking
+        .map(|(status, _)| {
+            format!(
+                "answer.{}: one key is an order of several stores, as with key {key}, and no statement says `{}`, the store that answers",
+                status.as_str(),
+                ANSWERING_STORE
+            )
+        })
+        .collect()
 }
 
 fn newest_orders(count: usize, one: &str, several: &str) -> String {

@@ -10,12 +10,16 @@ use super::super::Source;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::compute::{DERIVE_MS, compute};
+use super::kept_answer::Pressed;
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
-/// The SQL types of the parameters `$1` to `$5` of a statement that saves a person's answer. The parameters are the
-/// order's key, the new status, the reason, the minutes, and the person's name.
-pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
+/// The SQL types of the parameters `$1` to `$6` of a statement that saves a person's answer. The parameters are the
+/// order's key, the new status, the reason, the minutes, the person's name, and the store's id.
+pub(super) const PARAMETERS: [Type; 6] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT, Type::TEXT];
+
+/// The parameter of these statements that has the store's id.
+pub(in crate::sources) const ANSWERING_STORE: &str = "$6";
 
 /// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
 /// is the table's name. The role's own search path follows the schema, because triggers of the shop may need it.
@@ -46,12 +50,13 @@ pub(in crate::sources) async fn answer(
         transaction.query(NAMES, &[&source.mapping.table]).await?;
     }
     for (place, sql) in statements.iter().flat_map(|(_, statements)| statements).enumerate() {
-        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
             (&change.key, Type::TEXT),
             (&change.to.as_str(), Type::TEXT),
             (&reason, Type::TEXT),
             (&change.minutes, Type::INT4),
             (&by, Type::TEXT),
+            (&change.store.as_str(), Type::TEXT),
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
@@ -63,7 +68,7 @@ pub(in crate::sources) async fn answer(
             return Ok(false);
         }
     }
-    let publish = Publish::Answer(change.store.as_str(), change.to);
+    let publish = Publish::Answer(pressed(change, reason.as_deref()));
     compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(true)
 }
@@ -86,7 +91,7 @@ pub(super) async fn broken(
             let probe = format!(
                 "{names}; do {block}",
                 block = literal(&format!(
-                    "begin execute {explain} using null::text, null::text, null::text, null::int, null::text; end"
+                    "begin execute {explain} using null::text, null::text, null::text, null::int, null::text, null::text; end"
                 ))
             );
             match client.batch_execute(&probe).await {
@@ -114,7 +119,17 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes the answer `change`, which the shop's own API has accepted. If the status in the shop's tables has
+/// The answer `change` with its reason as the database stores it.
+fn pressed<'a>(change: &'a StatusChange<'_>, reason: Option<&'a str>) -> Pressed<'a> {
+    Pressed {
+        store: change.store.as_str(),
+        to: change.to,
+        minutes: change.minutes,
+        reason,
+    }
+}
+
+/// Publishes the answer `change`, which the shop's own API has accepted, or which only promises other minutes. If the status in the shop's tables has
 /// changed, clients receive that status. Otherwise they receive the answer's status, until the shop's status changes.
 /// If the order's published status is no longer `from`, does nothing: Vestnik has then already published the shop's
 /// change.
@@ -130,7 +145,8 @@ pub(in crate::sources) async fn taken(
     if published.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
-    let publish = Publish::Taken(change.store.as_str(), change.to);
+    let (reason, _) = storable(transaction, change).await?;
+    let publish = Publish::Taken(pressed(change, reason.as_deref()));
     compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(())
 }

@@ -391,7 +391,7 @@ impl SearchPath {
     fn parameters(self) -> &'static str {
         match self {
             Self::Function => "only $1",
-            Self::Answer => "$1 to $5",
+            Self::Answer => "$1 to $6",
         }
     }
 }

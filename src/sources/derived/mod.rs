@@ -13,6 +13,7 @@ mod failure;
 mod function;
 mod hidden_rows;
 mod install;
+mod kept_answer;
 mod missed;
 pub mod preset;
 mod preview;
@@ -33,7 +34,7 @@ use super::sql::ident;
 use super::{RecordedColumn, usual_unit};
 use crate::domain::event::SourceId;
 
-pub(super) use answer::{answer, taken};
+pub(super) use answer::{ANSWERING_STORE, answer, taken};
 pub use check::{Checked, check};
 pub(super) use failure::COUNTED;
 pub(super) use install::{drop_sql, install, install_sql};

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::super::{Source, zone};
+use super::kept_answer::{KeptAnswer, Pressed};
 use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
@@ -29,12 +30,12 @@ pub(super) enum Publish<'a> {
     /// Only an order that rings becomes an event, and only if no client has received it. The order was written since the
     /// source was attached, and the mapping changed. So nobody saw the order with the earlier mapping.
     Unseen,
-    /// A person of the store with this id has set this status. The order gets this status, even if the shop's tables
-    /// have another status.
-    Answer(&'a str, Status),
-    /// A person of the store with this id has set this status, and the shop's own API has accepted it. The order gets
-    /// this status, unless the status in the shop's tables has changed meanwhile.
-    Taken(&'a str, Status),
+    /// A person of a store has set this status. The order gets this status, even if the shop's tables have another
+    /// status.
+    Answer(Pressed<'a>),
+    /// A person of a store has set this status, and the shop's own API has accepted it. The order gets this status,
+    /// unless the status in the shop's tables has changed meanwhile.
+    Taken(Pressed<'a>),
 }
 
 impl Publish<'_> {
@@ -236,17 +237,25 @@ pub(super) async fn publish_changes(
 
 /// Compares a computed order with its last published result, and adds the changed row and its event to `writes`.
 /// `before` is the published result; `None`: the order was not published before.
-fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
+fn compare(writes: &mut Writes, mut order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
         .filter(|before| before.answered_over.as_ref() == Some(&order.status))
         .map(|before| before.status.clone());
     let stays = before.as_ref().is_some_and(|before| before.shop_status == order.status);
-    let shown = match publish {
-        Publish::Answer(store, to) if store == order.store => to.as_str().to_owned(),
-        Publish::Taken(store, to) if store == order.store && stays => to.as_str().to_owned(),
-        _ => kept.unwrap_or_else(|| order.status.clone()),
+    let pressed = match publish {
+        Publish::Answer(pressed) if pressed.store == order.store => Some(pressed),
+        Publish::Taken(pressed) if pressed.store == order.store && (stays || order.status == pressed.to.as_str()) => {
+            Some(pressed)
+        }
+        _ => None,
     };
+    let shown = match pressed {
+        Some(pressed) => pressed.to.as_str().to_owned(),
+        None => kept.unwrap_or_else(|| order.status.clone()),
+    };
+    let answer = KeptAnswer::now(before.as_ref().map(|before| before.data.as_str()), &shown, pressed);
+    order.data = answer.laid_over(&order.data).unwrap_or(order.data);
     let answered_over = (shown != order.status).then(|| order.status.clone());
     let created_at = order
         .created_at

@@ -104,7 +104,10 @@ pub(super) async fn put(
     events(transaction, source, &writes.events).await?;
     if !writes.rows.is_empty() {
         const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
-        let keys: Vec<&str> = writes.rows.iter().map(|row| row.key.as_str()).collect();
+        // An order may belong to several stores, and may still wait for the items of one of them.
+        let waits = |key: &&str| writes.waiting.iter().any(|(_, waiting)| waiting == key);
+        let keys = writes.rows.iter().map(|row| row.key.as_str());
+        let keys: Vec<&str> = keys.filter(|key| !waits(key)).collect();
         let statement = transaction.prepare_cached(TOLD).await?;
         transaction.execute(&statement, &[&source.id.0, &keys]).await?;
     }

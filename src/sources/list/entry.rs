@@ -44,7 +44,7 @@ pub(super) async fn entries(
         }
     }
     let events = new_events(transaction, sources, store, &rows).await?;
-    let answers = answers(transaction, &rows).await?;
+    let answers = answers(transaction, store, &rows).await?;
     let currency = sources.currency_of(store);
     let one = |row: &Row<'_>| {
         let id = SubjectId {
@@ -97,19 +97,24 @@ async fn new_events(
     Ok(new)
 }
 
-/// A person's last answer to each order, as JSON: the person, the time, the status, and the promised minutes.
+/// The last answer of a person of this store to each order, as JSON: the person, the time, the status, and the promised minutes.
 async fn answers(
     transaction: &Transaction<'_>,
+    store: &StoreId,
     rows: &[Row<'_>],
 ) -> Result<HashMap<SubjectId, Value>, tokio_postgres::Error> {
     const ANSWERS: &str = "select distinct on (a.source, a.key) a.source, a.key, a.by_whom, a.at, a.status, a.minutes \
          from unnest($1::int[], $2::text[]) k(source, key) join vestnik.vst_status_change a using (source, key) \
+         where a.store_id = $3 \
          order by a.source, a.key, a.id desc";
     let sources: Vec<i32> = rows.iter().map(|row| row.source.id.0).collect();
     let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
     let statement = transaction.prepare_cached(ANSWERS).await?;
     let mut answers = HashMap::new();
-    for row in transaction.query(&statement, &[&sources, &keys]).await? {
+    for row in transaction
+        .query(&statement, &[&sources, &keys, &store.as_str()])
+        .await?
+    {
         let id = SubjectId {
             source: SourceId(row.try_get(0)?),
             key: row.try_get::<_, &str>(1)?.into(),

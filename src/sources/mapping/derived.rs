@@ -134,8 +134,9 @@ impl Derived {
                 zone: "UTC".into(),
             }),
             deleted_at: None,
-            reason: column("reason"),
-            minutes: column("minutes"),
+            // Vestnik keeps a person's reason and promise here if the shop has no place for them.
+            reason: Some(value("reason")),
+            minutes: Some(value("minutes")),
         };
         let item = |name: &str| Some(Column::whole(name));
         let items = self.items.is_some().then(|| Items {

@@ -139,8 +139,8 @@ async fn find_in<'a>(
         .map(|name| (name, table.column(name).map(|column| column.kind.as_str())));
     let sql = format!(
         "select vestnik.vst_readable({})::text, \
-             (select a.by_whom from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
-             (select a.status from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
+             (select a.by_whom from vestnik.vst_status_change a where a.source = $3 and a.key = $1 and a.store_id = $2 order by a.id desc limit 1), \
+             (select a.status from vestnik.vst_status_change a where a.source = $3 and a.key = $1 and a.store_id = $2 order by a.id desc limit 1), \
              vestnik.vst_readable({}) \
          from {} t where {} and t.{}::text = $1 and {}",
         columns_json("t", recorded),

@@ -24,7 +24,7 @@ pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -
 /// Writes the promised minutes into the shop's column, or passes them to the shop's function. Clients receive an event
 /// even if the shop saves no minutes.
 pub async fn promise(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
     current_order: &CurrentOrder<'_>,
     change: &StatusChange<'_>,
 ) -> Result<StatusChangeOutcome, QueryError> {
@@ -32,8 +32,11 @@ pub async fn promise(
     let word = current_order.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
         // The SQL statements of a derived source change the status. A promise of minutes does not change the status, so
-        // no statement runs.
-        (Some(_), _) => true,
+        // no statement runs. Vestnik keeps the promise.
+        (Some(derived), _) => {
+            crate::sources::derived::taken(transaction, current_order.source, derived, word, change).await?;
+            true
+        }
         (None, Some(function)) => call(transaction, function, word, change).await?,
         (None, None) => update(transaction, current_order, word, change).await?,
     };

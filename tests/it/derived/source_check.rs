@@ -58,13 +58,13 @@ async fn what_fails_for_the_newest_rows_is_named_with_the_orders_key() {
     let direct = format!("number = \"number\"\n{}", mapping("spree"));
     refused(&database, &direct, &["number: is not for a mapping with [derived]"]).await;
     let answers = format!(
-        "{}\n[answer]\npreparing = \"update spree_orders set state = $6\"\n",
+        "{}\n[answer]\npreparing = \"update spree_orders set state = $7\"\n",
         mapping("spree")
     );
     refused(
         &database,
         &answers,
-        &["answer.preparing: has the parameter $6, and gets $1 to $5"],
+        &["answer.preparing: has the parameter $7, and gets $1 to $6"],
     )
     .await;
 }

@@ -1,0 +1,155 @@
+//! The reason and the promised minutes of a person's answer to an order of a derived source. Many shops have no place
+//! for them, so Vestnik keeps them in the order's values, as long as they hold. A value that the mapping's own
+//! expression gives counts first.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::json::{Json, member};
+use crate::domain::status::Status;
+
+/// The name of the member of an order's values that has the kept answer.
+const MEMBER: &str = "vst_answer";
+
+/// A person's answer to the order of one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pressed<'a> {
+    /// The id of the store. The other stores of the same order keep their answers.
+    pub store: &'a str,
+    /// The status that the person set.
+    pub to: Status,
+    /// The promised minutes. `None`: the person promised nothing, so an earlier promise holds.
+    pub minutes: Option<i32>,
+    pub reason: Option<&'a str>,
+}
+
+/// What Vestnik keeps of the newest answer to an order.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptAnswer {
+    /// The status that the person set, to which the reason belongs.
+    status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minutes: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl KeptAnswer {
+    /// The answer that holds now. `before` has the order's last published values as a JSON object. `shown` is the
+    /// order's status now. `pressed` is the answer that a person gives now; `None`: the order is computed for another
+    /// reason.
+    pub fn now(before: Option<&str>, shown: &str, pressed: Option<Pressed<'_>>) -> Self {
+        let mut kept = before.and_then(Self::read).unwrap_or_default();
+        if let Some(pressed) = pressed {
+            kept.minutes = pressed.minutes.or(kept.minutes);
+            // A new promise for an order in preparation changes no status, so it keeps the reason.
+            if pressed.reason.is_some() || kept.status != pressed.to.as_str() {
+                kept.reason = pressed.reason.filter(|reason| !reason.is_empty()).map(str::to_owned);
+            }
+            kept.status = pressed.to.as_str().to_owned();
+        }
+        // An order that waits for an answer again has none. A shop may call a rejected order cancelled.
+        if shown == Status::Pending.as_str() {
+            return Self::default();
+        }
+        let is_closed_by_it = kept.status == Status::Rejected.as_str() && shown == Status::Cancelled.as_str();
+        if kept.status != shown && !is_closed_by_it {
+            kept.reason = None;
+        }
+        kept
+    }
+
+    fn read(data: &str) -> Option<Self> {
+        let Json::Object(members) = Json::read(data) else {
+            return None;
+        };
+        serde_json::from_str(member(&members, MEMBER)?).ok()
+    }
+
+    /// The order's values `data`, a JSON object, with this answer. The result has the same spacing as
+    /// `json_build_object` of Postgres. `None`: nothing of the answer is kept.
+    pub fn laid_over(&self, data: &str) -> Option<String> {
+        if self.minutes.is_none() && self.reason.is_none() {
+            return None;
+        }
+        let Json::Object(members) = Json::read(data) else {
+            return None;
+        };
+        let minutes = self.minutes.map(|minutes| minutes.to_string());
+        let reason = self
+            .reason
+            .as_deref()
+            .map(|reason| serde_json::Value::from(reason).to_string());
+        let kept = [
+            ("minutes", minutes),
+            ("reason", reason),
+            (MEMBER, serde_json::to_string(self).ok()),
+        ];
+        let is_null = |value: &str| Json::read(value) == Json::Null;
+        let stays = |name: &str| member(&members, name).is_some_and(|value| !is_null(value));
+        let laid: Vec<(&str, &str)> = kept
+            .iter()
+            .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
+            .filter(|(name, _)| !stays(name))
+            .collect();
+        let own = members
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .filter(|(name, _)| !laid.iter().any(|(laid, _)| laid == name));
+        let all = own.chain(laid.iter().copied());
+        let texts: Vec<String> = all
+            .map(|(name, value)| format!("{} : {value}", serde_json::Value::from(name)))
+            .collect();
+        Some(format!("{{{}}}", texts.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pressed(to: Status, minutes: Option<i32>, reason: Option<&str>) -> Option<Pressed<'_>> {
+        Some(Pressed {
+            store: "1",
+            to,
+            minutes,
+            reason,
+        })
+    }
+
+    #[test]
+    fn a_value_of_the_shop_counts_before_the_kept_one_and_all_other_values_stay_as_they_are() {
+        let accepted = KeptAnswer::now(None, "preparing", pressed(Status::Preparing, Some(25), None));
+        assert_eq!(
+            accepted.laid_over(r#"{"total" : 19.00, "minutes" : null}"#).unwrap(),
+            r#"{"total" : 19.00, "minutes" : 25, "vst_answer" : {"status":"preparing","minutes":25}}"#
+        );
+        assert_eq!(
+            accepted.laid_over(r#"{"minutes" : 15}"#).unwrap(),
+            r#"{"minutes" : 15, "vst_answer" : {"status":"preparing","minutes":25}}"#
+        );
+        let laid = accepted.laid_over("{}").unwrap();
+        assert_eq!(KeptAnswer::now(Some(&laid), "preparing", None), accepted);
+        let none = KeptAnswer::now(None, "preparing", pressed(Status::Preparing, None, None));
+        assert_eq!(none.laid_over("{}"), None);
+    }
+
+    #[test]
+    fn a_promise_holds_until_the_order_waits_again_and_a_reason_as_long_as_its_status() {
+        let accepted = KeptAnswer::now(
+            None,
+            "preparing",
+            pressed(Status::Preparing, Some(25), Some("at \"once\"")),
+        );
+        let laid = accepted.laid_over("{}").unwrap();
+        let ready = KeptAnswer::now(Some(&laid), "ready", pressed(Status::Ready, None, None));
+        assert_eq!((ready.minutes, &ready.reason), (Some(25), &None));
+        let shop = KeptAnswer::now(Some(&laid), "completed", None);
+        assert_eq!((shop.minutes, &shop.reason), (Some(25), &None));
+        assert_eq!(KeptAnswer::now(Some(&laid), "pending", None), KeptAnswer::default());
+        let again = KeptAnswer::now(Some(&laid), "preparing", pressed(Status::Preparing, Some(40), None));
+        assert_eq!((again.minutes, again.reason), (Some(40), accepted.reason));
+        let rejected = KeptAnswer::now(None, "rejected", pressed(Status::Rejected, None, Some("oven")));
+        let laid = rejected.laid_over("{}").unwrap();
+        assert_eq!(KeptAnswer::now(Some(&laid), "cancelled", None), rejected);
+    }
+}
