@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod changes;
 pub mod derived;
 pub mod health;
+pub mod incomplete_events;
 mod install;
 mod items;
 pub mod json;

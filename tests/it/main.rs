@@ -29,6 +29,7 @@ mod fuzz;
 mod http;
 mod http_status_change;
 mod idempotency;
+mod incomplete_events;
 mod jwt;
 mod lineage;
 mod list;
