@@ -33,6 +33,7 @@ pub mod registry;
 mod repair;
 pub mod sql;
 pub mod status_change;
+mod status_words;
 mod translate;
 mod trigger;
 pub mod validate;

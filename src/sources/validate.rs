@@ -9,7 +9,7 @@ use super::access;
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
-use crate::domain::status::Status;
+use super::status_words;
 
 /// Maximum number of columns that an error about a missing column lists.
 const NAMED_COLUMNS: usize = 60;
@@ -31,7 +31,8 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     if table.column(&mapping.key).is_some() {
         key(client, table, &mapping.key, &mut findings).await?;
     }
-    status_words(table, mapping, &mut findings);
+    let Findings { problems, warnings } = &mut findings;
+    status_words::validate(client, table, mapping, problems, warnings).await?;
     paid_words(table, mapping, &mut findings);
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
@@ -155,57 +156,6 @@ pub(super) async fn key(
         )),
     }
     Ok(())
-}
-
-/// Reports status words of the mapping that the column's enum type lacks, and labels of the enum type that the mapping
-/// lacks. Also reports statuses without a word.
-fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
-    let words = &mapping.status;
-    let column = table.column(&words.column.name);
-    let labels = column
-        .filter(|_| words.column.path.is_empty())
-        .map_or(&[][..], |column| column.labels.as_slice());
-    if words.words_of(Status::Pending).is_empty() {
-        let why = "pending: no word means that an order is new: none would ever ring";
-        findings.problems.push(format!("status.{why}"));
-    }
-    let has = |status: Status| !words.words_of(status).is_empty();
-    if !has(Status::Preparing) {
-        findings.warnings.push(
-            "status.preparing: no word says it: nobody can accept an order from a panel. A derived source can keep that answer \
-             itself: docs/derived-sources.md"
-                .to_owned(),
-        );
-    }
-    if !has(Status::Rejected) {
-        findings.warnings.push(match words.word_of(Status::Rejected) {
-            Some(word) => format!("status.rejected: no word says it: whoever rejects an order writes `{word}`"),
-            None => {
-                "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel"
-                    .to_owned()
-            }
-        });
-    }
-    if !has(Status::Completed) {
-        findings
-            .warnings
-            .push("status.completed: no word says it: nobody can finish an order from a panel".to_owned());
-    }
-    if labels.is_empty() {
-        return;
-    }
-    for word in words.all().filter(|word| !labels.iter().any(|label| label == word)) {
-        findings.problems.push(format!(
-            "status: the type of {} has no label `{word}`: it has {}",
-            words.column,
-            labels.join(", ")
-        ));
-    }
-    for label in labels.iter().filter(|label| words.meaning(label).is_none()) {
-        findings.warnings.push(format!(
-            "status: `{label}` means nothing yet: an order that has it rings, and shows that word"
-        ));
-    }
 }
 
 /// Warns if the column `paid` holds words and the mapping does not say which words mean paid.

@@ -33,6 +33,7 @@ mod incomplete_events;
 mod jwt;
 mod lineage;
 mod list;
+mod mapping_mistakes;
 mod memory;
 mod migrate;
 mod model;

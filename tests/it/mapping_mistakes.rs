@@ -1,0 +1,64 @@
+//! Mistakes in the mapping of a direct source, and queries that fail: `source check`, `attach`, `source list` and doctor
+//! name them.
+
+use crate::field_cases::vestnik;
+use crate::support::db::Database;
+
+/// Room bookings whose status is a number: 1 asked, 2 confirmed, 3 over, 4 rejected, 5 cancelled.
+const BOOKINGS: &str = "create table users (id int primary key, name text, phone text); \
+     insert into users values (1, 'Anna', '+7 900'); \
+     create table bookings (id serial primary key, room_id int not null, state smallint not null check (state in (1, 2, 3, 4, 5)), \
+         user_id int default 1, price numeric(12,2), created_dt timestamp not null default now()); \
+     insert into bookings (room_id, state, price) values (7, 1, 10), (7, 4, 10.50), (7, 4, 10.25), (7, 4, 12), (7, 2, 9)";
+
+const MAPPING: &str = "table = 'public.bookings'\nname = 'rooms'\nkind = 'booking'\nkey = 'id'\nstore = 'room_id'\n\
+     [status]\ncolumn = 'state'\npending = [1]\npreparing = [2]\ncompleted = [3]\nrejected = [4]\ncancelled = [5]\n\
+     [fields]\ncreated_at = { column = 'created_dt', zone = 'UTC' }\n";
+
+async fn rooms() -> Database {
+    let database = Database::without_shop().await;
+    database.client().await.batch_execute(BOOKINGS).await.unwrap();
+    database
+}
+
+/// Runs a command for a file with this mapping.
+fn with_mapping(database: &Database, arguments: &[&str], mapping: &str) -> (i32, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mapping).unwrap();
+    let path = file.path().to_str().unwrap();
+    vestnik(database, &[arguments, &[path]].concat())
+}
+
+#[tokio::test]
+async fn a_status_word_of_the_newest_rows_without_a_meaning_is_named_with_its_rows() {
+    let database = rooms().await;
+    let mapping = MAPPING.replace("rejected = [4]\ncancelled = [5]\n", "");
+    for arguments in [&["source", "check"][..], &["attach", "--map"]] {
+        let (code, said) = with_mapping(&database, arguments, &mapping);
+        assert_eq!(code, 0, "{said}");
+        for words in [
+            "status: `4` is not mapped (3 of the newest orders have it, the newest is the order with key 4): such an order rings, and is shown with this word",
+            "status: `5` means nothing yet",
+        ] {
+            assert!(said.contains(words), "{words} is not in {said}");
+        }
+    }
+    let (code, said) = with_mapping(&database, &["source", "check"], MAPPING);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        !said.contains("means nothing") && !said.contains("not mapped"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_status_word_that_its_column_never_holds_is_refused() {
+    let database = rooms().await;
+    let mapping = MAPPING.replace("pending = [1]", "pending = ['pending']");
+    for arguments in [&["source", "check"][..], &["attach", "--map"]] {
+        let (code, said) = with_mapping(&database, arguments, &mapping);
+        assert_eq!(code, 2, "{said}");
+        let words = "state is of type smallint and never holds `pending`";
+        assert!(said.contains(words), "{said}");
+    }
+}
