@@ -11,6 +11,7 @@ use super::derived::State;
 use super::incomplete_events::{self, Incomplete};
 use super::install::has_right_triggers;
 use super::json::{Json, at_path};
+use super::lookup_failure;
 use super::mapping::Mapping;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
@@ -194,20 +195,52 @@ async fn check_one(
     }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
+    details(client, &kept, &mapping, &mut health).await?;
     // Without the rights, the rows cannot be read. The report then names the rights.
     if access.missing.is_empty() {
-        let rows = journal.incomplete.count(client, kept.id, &table, &mapping).await?;
-        if rows > 0 {
-            health.troubles.push(format!(
-                "rows were written while its store or its key had another name, and nobody was told of them: `vestnik serve` records \
-                 them within a minute (journal.reconcile_interval_seconds), and they ring late{}{rows} rows",
-                super::derived::COUNTED
-            ));
-        }
+        incomplete(client, journal, &kept, &table, &mapping, &mut health).await?;
     }
     health.troubles.extend(access.missing);
     health.notes.extend(access.notes);
     Ok(health)
+}
+
+/// Reports a `[details]` query that fails.
+async fn details(
+    client: &impl GenericClient,
+    kept: &Kept,
+    mapping: &Mapping,
+    health: &mut Health,
+) -> Result<(), QueryError> {
+    let Some(query) = &mapping.details else { return Ok(()) };
+    if let Some(error) = lookup_failure::of_details(client, query).await? {
+        let reason = lookup_failure::reason(client, &error).await?;
+        health.troubles.push(format!(
+            "its details query fails, so orders come without what it says: {reason}; `vestnik source edit {}` changes the query",
+            kept.name
+        ));
+    }
+    Ok(())
+}
+
+/// Reports rows that were recorded without a store or a key, and that have both now.
+async fn incomplete(
+    client: &impl GenericClient,
+    journal: &Journal,
+    kept: &Kept,
+    table: &Table,
+    mapping: &Mapping,
+    health: &mut Health,
+) -> Result<(), QueryError> {
+    let rows = journal.incomplete.count(client, kept.id, table, mapping).await?;
+    if rows > 0 {
+        health.troubles.push(format!(
+            "rows were written while its store or its key had another name, and nobody was told of them: `vestnik serve` records \
+             them within a minute (journal.reconcile_interval_seconds), and they ring late{}{rows} rows",
+            super::derived::COUNTED
+        ));
+    }
+    Ok(())
 }
 
 /// Reports columns that the mapping names for people's answers but that the table lacks. When Vestnik saves an answer,

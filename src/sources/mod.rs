@@ -19,6 +19,7 @@ mod items;
 pub mod json;
 pub mod list;
 pub mod lookup;
+mod lookup_failure;
 pub mod lookup_results;
 pub mod mapping;
 pub mod newest_rows;

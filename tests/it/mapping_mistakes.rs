@@ -1,7 +1,11 @@
 //! Mistakes in the mapping of a direct source, and queries that fail: `source check`, `attach`, `source list` and doctor
 //! name them.
 
-use crate::field_cases::vestnik;
+use serde_json::json;
+use vestnik::infra::config::ShopSchema;
+
+use crate::field_cases::{engine_role, told, vestnik, vestnik_at};
+use crate::support::app::App;
 use crate::support::db::Database;
 
 /// Room bookings whose status is a number: 1 asked, 2 confirmed, 3 over, 4 rejected, 5 cancelled.
@@ -14,6 +18,9 @@ const BOOKINGS: &str = "create table users (id int primary key, name text, phone
 const MAPPING: &str = "table = 'public.bookings'\nname = 'rooms'\nkind = 'booking'\nkey = 'id'\nstore = 'room_id'\n\
      [status]\ncolumn = 'state'\npending = [1]\npreparing = [2]\ncompleted = [3]\nrejected = [4]\ncancelled = [5]\n\
      [fields]\ncreated_at = { column = 'created_dt', zone = 'UTC' }\n";
+
+const DETAILS: &str = "[details]\nquery = '''select b.id::text as key, u.name as customer_name, u.phone from public.bookings b \
+     join public.users u on u.id = b.user_id where b.id = any ($1::int[])'''\n";
 
 async fn rooms() -> Database {
     let database = Database::without_shop().await;
@@ -61,4 +68,57 @@ async fn a_status_word_that_its_column_never_holds_is_refused() {
         let words = "state is of type smallint and never holds `pending`";
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_details_query_that_fails_is_named_with_its_grant_and_costs_only_the_details() {
+    let database = rooms().await;
+    let (code, said) = with_mapping(&database, &["attach", "--map"], &format!("{MAPPING}{DETAILS}"));
+    assert_eq!(code, 0, "{said}");
+    let client = database.client().await;
+    let role = format!("vestnik_test_details_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select, update on bookings to ROLE").await;
+    let run = |arguments: &[&str]| told(&vestnik_at(&url, arguments).output().unwrap());
+    let grant = format!("permission denied for table users (42501): grant select on public.users to {role}");
+    for arguments in [&["source", "list"][..], &["doctor"], &["source", "check", "rooms"]] {
+        let (_, said) = run(arguments);
+        assert!(said.contains(&grant), "{grant} is not in {arguments:?}: {said}");
+    }
+    let (code, said) = run(&["source", "check", "rooms"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("booking #5 of store 7") && said.contains("! details cannot be read: ?"),
+        "{said}"
+    );
+    let app = App::start_on(Database::at(url.clone().into()), |config| {
+        config.shop.schema = ShopSchema::Own
+    })
+    .await;
+    app.until_metric("vestnik_sources_unhealthy", |sources| sources == 1.0)
+        .await;
+    let list = app.get_json("/api/partner/stores/7/bookings").await;
+    let first = &list["bookings"][0];
+    assert_eq!(
+        first["unreadable"],
+        json!([{"field": "details", "text": "?"}]),
+        "{list}"
+    );
+
+    client
+        .batch_execute(&format!("grant select on users to {role}"))
+        .await
+        .unwrap();
+    let (code, said) = run(&["source", "check", "rooms"]);
+    assert_eq!(code, 0, "{said}");
+    let (_, said) = run(&["source", "list"]);
+    assert!(said.contains("ok     rooms"), "{said}");
+    client
+        .batch_execute("alter table users rename phone to mobile")
+        .await
+        .unwrap();
+    for arguments in [&["source", "list"][..], &["doctor"], &["source", "check", "rooms"]] {
+        let (_, said) = run(arguments);
+        assert!(said.contains("column u.phone does not exist"), "{arguments:?}: {said}");
+    }
+    app.engine.shut_down().await;
 }
