@@ -10,9 +10,13 @@ use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
 use super::status_words;
+use crate::domain::money::{Currency, Unit, minor_units};
 
 /// Maximum number of columns that an error about a missing column lists.
 const NAMED_COLUMNS: usize = 60;
+
+/// Number of newest rows whose amounts are checked for fractions.
+const CHECKED_AMOUNTS: i64 = 20;
 
 /// The result of validating a mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +38,7 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     let Findings { problems, warnings } = &mut findings;
     status_words::validate(client, table, mapping, problems, warnings).await?;
     paid_words(table, mapping, &mut findings);
+    fractions(client, table, mapping, &mut findings).await?;
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
@@ -171,6 +176,48 @@ fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
             paid.column
         ));
     }
+}
+
+/// Warns if amounts have fractions, but the mapping says that their column counts minor units, such as cents.
+async fn fractions(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
+    let fields = &mapping.fields;
+    let amounts = [("total", &fields.total), ("change_from", &fields.change_from)];
+    for (key, amount) in amounts {
+        let Some(amount) = amount.as_ref().filter(|amount| amount.unit == Some(Unit::Minor)) else {
+            continue;
+        };
+        let column = table.column(&amount.column.name);
+        let has_fractions = |base: &str| base.starts_with("numeric") || matches!(base, "real" | "double precision");
+        if !amount.column.path.is_empty() || !column.is_some_and(|column| has_fractions(&column.base)) {
+            continue;
+        }
+        let sql = format!(
+            "select count(*), min(amount::text) from (select t.{}::numeric as amount from {} t order by t.{} desc limit $1) newest \
+             where amount <> trunc(amount)",
+            ident(&amount.column.name),
+            table.quoted,
+            ident(&mapping.key),
+        );
+        // A right that is missing, or a missing key, is reported elsewhere.
+        let found = match client.query_one(&sql, &[&CHECKED_AMOUNTS]).await {
+            Err(error) if error.as_db_error().is_some() => continue,
+            found => found?,
+        };
+        let (rows, text): (i64, Option<&str>) = (found.try_get(0)?, found.try_get(1)?);
+        if let Some(text) = text {
+            let read = minor_units(text, Unit::Minor, Currency::DEFAULT).unwrap_or_default();
+            findings.warnings.push(format!(
+                "fields.{key}: {rows} of the newest rows have a fraction, and `unit = \"minor\"` counts cents: {text} is read as {read} cents: \
+                 write unit = \"major\" where {text} is an amount of that size"
+            ));
+        }
+    }
+    Ok(())
 }
 
 async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {

@@ -70,6 +70,34 @@ async fn a_status_word_that_its_column_never_holds_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn what_a_mapping_says_is_not_noted_and_what_it_counts_wrong_is() {
+    let database = rooms().await;
+    let function = "create function public.answer(key text, status text, reason text, minutes integer, by text) returns boolean \
+         language sql as 'select true'";
+    database.client().await.batch_execute(function).await.unwrap();
+    let check = |mapping: &str| {
+        let (code, said) = with_mapping(&database, &["source", "check"], mapping);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    let without_words = MAPPING.replace("completed = [3]\n", "");
+    assert!(check(&without_words).contains("status.completed: no word says it"));
+    let said = check(&format!("{without_words}[answer]\nfunction = 'public.answer'\n"));
+    assert!(!said.contains("no word says it"), "{said}");
+
+    let zone = "created_at has no time zone";
+    assert!(!check(MAPPING).contains(zone));
+    assert!(!check(&format!("zone = 'UTC'\n{}", MAPPING.replace(", zone = 'UTC'", ""))).contains(zone));
+    assert!(check(&MAPPING.replace(", zone = 'UTC'", "")).contains(zone));
+
+    let said = check(&format!("{MAPPING}total = {{ column = 'price', unit = 'minor' }}\n"));
+    let words = "fields.total: 2 of the newest rows have a fraction, and `unit = \"minor\"` counts cents: 10.25 is read as 10 cents";
+    assert!(said.contains(words), "{said}");
+    let said = check(&format!("{MAPPING}total = {{ column = 'price', unit = 'major' }}\n"));
+    assert!(!said.contains("fraction"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_details_query_that_fails_is_named_with_its_grant_and_costs_only_the_details() {
     let database = rooms().await;
