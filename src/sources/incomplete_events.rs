@@ -20,6 +20,9 @@ const SEARCHED_EVENTS: i64 = 10_000;
 /// Maximum number of rows of one source that one run records. The next run records the others.
 const RECORDED_ROWS: i64 = 1000;
 
+/// Maximum wait for the lock on a shop's table, milliseconds. After this time, the next run tries again.
+const LOCK_MS: u32 = 500;
+
 /// The incomplete events of one source, among the newest events.
 #[derive(Debug, Default)]
 struct OfSource {
@@ -95,10 +98,12 @@ impl Incomplete {
         let mut rows = 0;
         for untold in self.rows(client, id, table, mapping).await? {
             let sql = format!("select count(*) from ({}) r where not r.is_told", untold.sql);
-            rows += client
-                .query_one(&sql, &untold.parameters())
-                .await?
-                .try_get::<_, i64>(0)?;
+            match client.query_one(&sql, &untold.parameters()).await {
+                Ok(row) => rows += row.try_get::<_, i64>(0)?,
+                // A key that does not fit the column's present type belongs to no row.
+                Err(error) if error.as_db_error().is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(rows)
     }
@@ -240,6 +245,9 @@ async fn record_source(client: &mut db::Client, kept: &Kept) -> Result<u64, Quer
     }
     let transaction = client.transaction().await?;
     db::read_by_index(&transaction).await?;
+    transaction
+        .batch_execute(&format!("set local lock_timeout = {LOCK_MS}"))
+        .await?;
     let table = match Table::find(&transaction, &kept.table).await {
         Ok(table) => table,
         Err(catalog::Error::NoTable(_)) => return Ok(0),
