@@ -70,7 +70,7 @@ export default {
   },
   field: {
     id: "Number in the system", number: "number", customer_name: "Customer", phone: "Phone", address: "Address", comment: "Comment", persons: "People", guests: "Guests", order_type: "type",
-    payment: "Payment", total: "Total", items: "Items", due_at: "Wanted for", starts_at: "Date and time", promised_minutes: "Promised", created_at: "order time", extra: "details",
+    payment: "Payment", total: "Total", items: "Items", details: "Details", due_at: "Wanted for", starts_at: "Date and time", promised_minutes: "Promised", created_at: "order time", extra: "details",
     at: "Arrived", by: "Answered by", reason: "Reason", status_word: "Status at the till",
   },
   unreadable: { one: "Couldn't read: {field} – “{text}”" },

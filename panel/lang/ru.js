@@ -70,7 +70,7 @@ export default {
   },
   field: {
     id: "Номер в системе", number: "номер", customer_name: "Клиент", phone: "Телефон", address: "Адрес", comment: "Комментарий", persons: "Персон", guests: "Гостей", order_type: "способ получения",
-    payment: "Оплата", total: "Сумма", items: "Состав", due_at: "К какому времени", starts_at: "Дата и время", promised_minutes: "Обещано", created_at: "время заказа", extra: "дополнительно",
+    payment: "Оплата", total: "Сумма", items: "Состав", details: "Подробности", due_at: "К какому времени", starts_at: "Дата и время", promised_minutes: "Обещано", created_at: "время заказа", extra: "дополнительно",
     at: "Поступил", by: "Кто ответил", reason: "Причина", status_word: "Статус в кассе",
   },
   unreadable: { one: "Не удалось прочитать: {field} — «{text}»" },

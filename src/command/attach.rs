@@ -255,9 +255,10 @@ pub async fn show_newest(
         None => {
             let source = attach::unattached(table, mapping);
             let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
-            rows.map(|orders| {
+            rows.map(|(orders, failure)| {
                 Some(derived::NewestOrders {
                     orders,
+                    problems: failure.into_iter().collect(),
                     ..derived::NewestOrders::default()
                 })
             })
@@ -273,7 +274,13 @@ pub async fn show_newest(
         // An error in the mapping is not reported here, because attaching the table reports it later.
         Ok(None) => return Ok(NewestRows::default()),
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
-            return Ok(NewestRows::default());
+            // Other errors are of the mapping, such as a missing column.
+            let is_denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+            let reason = format!("the rows of {} cannot be read: {}", table.quoted, db::reason(&error));
+            return Ok(NewestRows {
+                problems: is_denied.then_some(reason).into_iter().collect(),
+                ..NewestRows::default()
+            });
         }
         Err(error) => bail!(error),
     };

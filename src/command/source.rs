@@ -103,7 +103,11 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     assumptions::lines(&table, &mapping, &expressions, newest.has_default_currency)
         .iter()
         .for_each(|line| super::say!("note: {line}"));
-    findings.problems.extend(newest.problems);
+    for problem in newest.problems {
+        if !findings.problems.contains(&problem) {
+            findings.problems.push(problem);
+        }
+    }
     findings.problems.extend(newest.misspelt);
     let open = open_questions(&toml).into_iter();
     findings.problems.extend(open.map(|(line, question)| {

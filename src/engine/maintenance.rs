@@ -18,6 +18,7 @@ use crate::infra::db::Pool;
 use crate::infra::metrics;
 use crate::journal::{self, Trimmed};
 use crate::sources::health::{self as source_health, Health};
+use crate::sources::incomplete_events::{self, RecordedLate};
 use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::store::{pause, stock};
 use crate::token::{self, Holder, Opens, TokenInvalidated, TokenState, Tokens};
@@ -194,6 +195,24 @@ fn report_missed(database: Option<&str>, missed: &MissedRows) {
     }
 }
 
+/// Records rows whose events have no store or no key, because the column had another name meanwhile.
+async fn record_incomplete(pool: &Pool, database: Option<&str>) {
+    match incomplete_events::record(pool).await {
+        Ok(recorded) => {
+            for RecordedLate { table, rows } in recorded {
+                tracing::error!(
+                    database,
+                    table,
+                    rows,
+                    "rows were written while their store or key column had another name, and nobody was told: they are recorded now, and ring late"
+                );
+            }
+        }
+        Err(error) if error.is_transient() => tracing::debug!(%error, "could not record incomplete rows"),
+        Err(error) => tracing::warn!(%error, "could not record incomplete rows"),
+    }
+}
+
 /// Runs the reconciler at intervals: it compares the sources with the journal. If rows were written without the
 /// triggers, no session received events for them in time, so this task logs these rows.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
@@ -205,6 +224,7 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
+        record_incomplete(&pool, database.as_deref()).await;
         match reconciler.look(&pool).await {
             Ok(missed) => {
                 tracing::debug!(database, "compared the tables with the journal");
@@ -305,6 +325,12 @@ async fn report_sources(database: &DatabaseContext, known: &mut Vec<(String, Str
             };
             for (source, trouble) in troubles.iter().filter(|trouble| !is_known(trouble)) {
                 tracing::error!(database = database.name, source, "{trouble}");
+            }
+            let mut healthy: Vec<&str> = known.iter().map(|(source, _)| source.as_str()).collect();
+            healthy.dedup();
+            healthy.retain(|name| troubles.iter().all(|(source, _)| source != name));
+            for source in healthy {
+                tracing::info!(database = database.name, source, "the source is healthy again");
             }
             *known = troubles;
         }

@@ -76,7 +76,7 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
         let column = table
             .column(&time.column.name)
             .filter(|_| time.column.path.is_empty())?;
-        (time.zone == USUAL_ZONE && is_naive(&column.base)).then_some(key)
+        (!time.is_zone_named && is_naive(&column.base)).then_some(key)
     };
     times.into_iter().filter_map(of_column).collect()
 }

@@ -306,3 +306,18 @@ async fn children(client: &impl GenericClient, table: u32, shape: Shape) -> Resu
             .collect(),
     }
 }
+
+/// Whether a column is a whole number with an index, so that the rows with the greatest numbers are found quickly.
+/// `table` is the table's OID.
+pub(super) async fn has_numeric_index(
+    client: &impl GenericClient,
+    table: u32,
+    column: &str,
+) -> Result<bool, tokio_postgres::Error> {
+    const INDEXED: &str = "select exists (select from pg_attribute a where a.attrelid = $1 and a.attname = $2 \
+           and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
+           and exists (select from pg_index x join pg_class c on c.oid = x.indexrelid join pg_am m on m.oid = c.relam \
+                       where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum \
+                         and m.amname = 'btree'))";
+    client.query_one(INDEXED, &[&table, &column]).await?.try_get(0)
+}

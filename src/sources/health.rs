@@ -8,8 +8,10 @@ use super::access;
 use super::attach::Kept;
 use super::catalog::{self, Table};
 use super::derived::State;
+use super::incomplete_events::{self, Incomplete};
 use super::install::has_right_triggers;
 use super::json::{Json, at_path};
+use super::lookup_failure;
 use super::mapping::Mapping;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
@@ -56,7 +58,10 @@ impl Health {
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
              where detached_at is null order by name";
-    let newest = newest(client).await?;
+    let journal = Journal {
+        newest: newest(client).await?,
+        incomplete: incomplete_events::search(client).await?,
+    };
     let mut all = Vec::new();
     for row in client.query(SOURCES, &[]).await? {
         let kept = Kept {
@@ -68,7 +73,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         };
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
         let (name, table) = (kept.name.clone(), kept.table.clone());
-        all.push(match check_one(client, kept, &columns, &newest).await {
+        all.push(match check_one(client, kept, &columns, &journal).await {
             // If the check of one source fails, the error becomes a problem of that source. The check then continues
             // with the next source.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => {
@@ -88,6 +93,13 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
 /// a comparison of two reports must ignore them.
 pub fn without_counts(trouble: &str) -> &str {
     trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
+}
+
+/// What the journal says of all sources.
+struct Journal {
+    newest: Vec<RecordedState>,
+    /// The events without a store or a key.
+    incomplete: Incomplete,
 }
 
 /// The latest state of one order, as the journal recorded it.
@@ -127,7 +139,7 @@ async fn check_one(
     client: &impl GenericClient,
     kept: Kept,
     columns: &[RecordedColumn],
-    newest: &[RecordedState],
+    journal: &Journal,
 ) -> Result<Health, QueryError> {
     let mut health = Health::unknown(kept.name.clone(), kept.table.clone());
     let mapping = match Mapping::from_toml(&kept.mapping_toml) {
@@ -155,7 +167,7 @@ async fn check_one(
         let State { troubles, notes } = super::derived::examine(client, kept.id, &kept.name, &table, derived).await?;
         health.troubles.extend(troubles);
         health.notes.extend(notes);
-        words(&mapping, &kept, newest, &mut health);
+        words(&mapping, &kept, &journal.newest, &mut health);
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
@@ -179,13 +191,56 @@ async fn check_one(
     labels(&table, &mapping, &kept, &mut health);
     // If the status column is missing, the loop above has reported it.
     if table.column(&mapping.status.column.name).is_some() {
-        words(&mapping, &kept, newest, &mut health);
+        words(&mapping, &kept, &journal.newest, &mut health);
     }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
+    details(client, &kept, &mapping, &mut health).await?;
+    // Without the rights, the rows cannot be read. The report then names the rights.
+    if access.missing.is_empty() {
+        incomplete(client, journal, &kept, &table, &mapping, &mut health).await?;
+    }
     health.troubles.extend(access.missing);
     health.notes.extend(access.notes);
     Ok(health)
+}
+
+/// Reports a `[details]` query that fails.
+async fn details(
+    client: &impl GenericClient,
+    kept: &Kept,
+    mapping: &Mapping,
+    health: &mut Health,
+) -> Result<(), QueryError> {
+    let Some(query) = &mapping.details else { return Ok(()) };
+    if let Some(error) = lookup_failure::of_details(client, query).await? {
+        let reason = lookup_failure::reason(client, &error).await?;
+        health.troubles.push(format!(
+            "its details query fails, so orders come without what it says: {reason}; `vestnik source edit {}` changes the query",
+            kept.name
+        ));
+    }
+    Ok(())
+}
+
+/// Reports rows that were recorded without a store or a key, and that have both now.
+async fn incomplete(
+    client: &impl GenericClient,
+    journal: &Journal,
+    kept: &Kept,
+    table: &Table,
+    mapping: &Mapping,
+    health: &mut Health,
+) -> Result<(), QueryError> {
+    let rows = journal.incomplete.count(client, kept.id, table, mapping).await?;
+    if rows > 0 {
+        health.troubles.push(format!(
+            "rows were written while its store or its key had another name, and nobody was told of them: `vestnik serve` records \
+             them within a minute (journal.reconcile_interval_seconds), and they ring late{}{rows} rows",
+            super::derived::COUNTED
+        ));
+    }
+    Ok(())
 }
 
 /// Reports columns that the mapping names for people's answers but that the table lacks. When Vestnik saves an answer,

@@ -69,6 +69,8 @@ pub struct TimeColumn {
     pub column: Column,
     /// The IANA name of the time zone. It applies to times in the column that name no zone.
     pub zone: String,
+    /// Whether the mapping names the zone. Otherwise the zone is only assumed.
+    pub is_zone_named: bool,
 }
 
 /// The column for the type of an order (delivery, pickup or dine-in), and the meaning of the column's words.
@@ -116,8 +118,7 @@ pub struct Fields {
     pub order_type: Option<TypeWords>,
     /// The column of the order's total.
     pub total: Option<MoneyColumn>,
-    /// The column of the time that the customer requested or the store promised. For a booking: the time when the
-    /// guests arrive.
+    /// The column of the time that the customer requested or the store promised, or when the guests of a booking arrive.
     pub due_at: Option<TimeColumn>,
     /// The column of the time when the customer placed the order.
     pub created_at: Option<TimeColumn>,
@@ -214,8 +215,7 @@ pub struct Mapping {
     pub extra: Vec<(String, Column)>,
     /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
     pub answer: Answer,
-    /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: the mapping has no such
-    /// query.
+    /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: there is no such query.
     pub details: Option<String>,
     /// The SQL part of a derived mapping, whose values come from SQL expressions. Then all fields except `table`
     /// describe the projection table, where the results are saved. `None`: every value is a column of the shop's row.

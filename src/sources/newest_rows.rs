@@ -58,6 +58,9 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
     }
     advice.has_default_currency = (!visible.is_empty()).then(|| visible.iter().any(|order| is_by_default(order)));
     currency(table, mapping, &visible, &mut advice.warnings);
+    if mapping.derived.is_none() {
+        unmapped(mapping, &visible, &mut advice.warnings);
+    }
     for order in &visible {
         let Some(word) = &order.subject.status_word else {
             continue;
@@ -120,6 +123,31 @@ fn newest_orders(count: usize, one: &str, several: &str) -> String {
     match count {
         1 => format!("1 of the newest orders {one}"),
         _ => format!("{count} of the newest orders {several}"),
+    }
+}
+
+/// Adds a warning for each status word that the newest orders have and the mapping lacks, unless it is probably
+/// misspelt: then another warning names it.
+fn unmapped(mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
+    let known = known_words(mapping);
+    let mut words: Vec<(&str, usize, &Preview)> = Vec::new();
+    for order in orders {
+        let Some(word) = order.subject.status_word.as_deref() else {
+            continue;
+        };
+        let is_full = words.len() >= NAMED_WORDS;
+        match words.iter_mut().find(|(named, ..)| *named == word) {
+            Some((_, rows, _)) => *rows += 1,
+            None if is_full || meant(word, &known).is_some() => {}
+            None => words.push((word, 1, order)),
+        }
+    }
+    for (word, rows, newest) in words {
+        warnings.push(format!(
+            "status: `{word}` is not mapped ({}, the newest is the order with key {}): such an order rings, and is shown with this word",
+            newest_orders(rows, "has it", "have it"),
+            newest.subject.id.key
+        ));
     }
 }
 

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::catalog::{self, Table};
 use super::lookup::look_up;
+use super::lookup_failure;
 use super::lookup_results::LookupResult;
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
@@ -33,14 +34,15 @@ pub struct Preview {
     pub store_has_currency: bool,
 }
 
-/// Translates the newest rows of a table; `rows` is the maximum number of rows.
+/// Translates the newest rows of a table; `rows` is the maximum number of rows. If the look-up of items or details
+/// fails, the orders come without them, and the second value is the reason.
 pub async fn newest(
     client: &mut Client,
     source: &Source,
     table: &Table,
     currencies: &HashMap<StoreId, Currency>,
     rows: i64,
-) -> Result<Vec<Preview>, catalog::Error> {
+) -> Result<(Vec<Preview>, Option<String>), catalog::Error> {
     let mapping = &source.mapping;
     let newest = match mapping
         .fields
@@ -64,7 +66,7 @@ pub async fn newest(
         table.quoted,
         key = ident(&mapping.key),
     );
-    let transaction = client
+    let mut transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
         .read_only(true)
@@ -81,14 +83,16 @@ pub async fn newest(
         ));
     }
     let keys: Vec<Arc<str>> = found.iter().map(|(_, key, _)| key.as_str().into()).collect();
-    let lookups = look_up(&transaction, source, &keys).await?;
+    let (lookups, failure) = look_up_or_say_why(&mut transaction, source, &keys).await?;
     transaction.commit().await?;
+    let without = match &failure {
+        Some(_) => LookupResult::Failed,
+        None => LookupResult::Nothing,
+    };
     let preview = |(store, key, data): (Option<StoreId>, String, String)| {
         let known = store.as_ref().and_then(|store| currencies.get(store));
         let currency = known.copied().unwrap_or(Currency::DEFAULT);
-        let lookup = lookups
-            .get(&key)
-            .map_or(LookupResult::Nothing, |found| LookupResult::Found(found));
+        let lookup = lookups.get(&key).map_or(without, |found| LookupResult::Found(found));
         Preview {
             subject: source.translate(&key, &data, Context { currency, lookup }),
             currency: named_currency(source, &data),
@@ -96,7 +100,47 @@ pub async fn newest(
             store,
         }
     };
-    Ok(found.into_iter().map(preview).collect())
+    let orders = found.into_iter().map(preview).collect();
+    Ok((orders, failure))
+}
+
+/// Looks up items and details of orders. If the look-up fails, the second value says why.
+async fn look_up_or_say_why(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    keys: &[Arc<str>],
+) -> Result<(HashMap<String, String>, Option<String>), tokio_postgres::Error> {
+    let savepoint = transaction.transaction().await?;
+    match look_up(&savepoint, source, keys).await {
+        Ok(lookups) => {
+            savepoint.commit().await?;
+            Ok((lookups, None))
+        }
+        Err(error) if error.as_db_error().is_some() => {
+            savepoint.rollback().await?;
+            let why = why_not_looked_up(transaction, source, &error).await?;
+            Ok((HashMap::new(), Some(why)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Names the part of the mapping whose look-up failed, with the reason.
+async fn why_not_looked_up(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    error: &tokio_postgres::Error,
+) -> Result<String, tokio_postgres::Error> {
+    let mut part = "items";
+    if let Some(query) = &source.mapping.details {
+        let savepoint = transaction.transaction().await?;
+        if lookup_failure::of_details(&savepoint, query).await?.is_some() || !source.has_items_table() {
+            part = "details.query";
+        }
+        savepoint.rollback().await?;
+    }
+    let reason = lookup_failure::reason(&*transaction, error).await?;
+    Ok(format!("{part}: {reason}"))
 }
 
 /// Formats an order as lines of text for a person.

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 
+use super::catalog;
 use super::derived;
 use super::mapping::Mapping;
+use super::sql::ident;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, Transaction};
 
@@ -129,11 +131,6 @@ async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, to
          join pg_namespace ns on has_schema_privilege(ns.oid, 'usage') \
          join pg_class t on t.relnamespace = ns.oid and format('%I.%I', ns.nspname, t.relname) = s.table_name \
          where s.detached_at is null order by 2";
-    const KEY: &str = "select quote_ident(a.attname) from pg_attribute a where a.attrelid = $1 and a.attname = $2 \
-           and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
-           and exists (select from pg_index x join pg_class c on c.oid = x.indexrelid join pg_am m on m.oid = c.relam \
-                       where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum \
-                         and m.amname = 'btree')";
     let mut comparable = Vec::new();
     for row in transaction.query(SOURCES, &[]).await? {
         // The source's health report already names a mapping that cannot be parsed.
@@ -143,11 +140,11 @@ async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, to
         let derived = mapping.derived.as_ref();
         let key = derived.map_or(&mapping.key, |derived| &derived.key);
         let oid: u32 = row.try_get(3)?;
-        if let Some(found) = transaction.query_opt(KEY, &[&oid, key]).await? {
+        if catalog::has_numeric_index(transaction, oid, key).await? {
             comparable.push(Comparable {
                 id: SourceId(row.try_get(0)?),
                 table: row.try_get(1)?,
-                key: found.try_get(0)?,
+                key: ident(key),
                 is_derived: derived.is_some(),
             });
         }

@@ -85,29 +85,6 @@ async fn fill(
 /// these rows. If the mapping has a column for the creation time, this time decides. Otherwise the row's transaction id
 /// decides. The transaction id is less reliable, because a copied or updated row has a new one.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
-    let created = mapping
-        .fields
-        .created_at
-        .as_ref()
-        .filter(|created| created.column.path.is_empty());
-    let created = created.and_then(|created| Some((table.column(&created.column.name)?, created)));
-    let is_younger = match created {
-        Some((column, _)) if column.base.starts_with("timestamp") && column.base.ends_with("with time zone") => {
-            format!("t.{} >= s.attached_at", ident(&column.name))
-        }
-        Some((column, created)) if column.base.starts_with("timestamp") => {
-            format!(
-                "t.{} >= s.attached_at at time zone {}",
-                ident(&column.name),
-                literal(&created.zone)
-            )
-        }
-        _ => "age(t.xmin) <= age(s.attached_xid::xid)".to_owned(),
-    };
-    let store = match &mapping.store {
-        StoreRef::Column(name) => format!("vestnik.vst_store_id(t.{}::text)", ident(name)),
-        StoreRef::Constant(store) => literal(store),
-    };
     let key = format!("vestnik.vst_key(t.{}::text)", ident(&mapping.key));
     let sql = format!(
         "insert into vestnik.vst_event (source, store_id, key, type, data) \
@@ -115,6 +92,8 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
          from {table} t, (select attached_at, attached_xid from vestnik.vst_source where id = $1) s \
          where {is_younger} and not exists (select from vestnik.vst_event e where e.source = $1 and e.key = t.{bare}::text and e.store_id is not null) \
          order by t.{bare} desc limit $2",
+        store = store_sql(mapping),
+        is_younger = is_younger(table, mapping),
         columns = table.columns_json(mapping.recorded_columns()),
         table = table.quoted,
         bare = ident(&mapping.key),
@@ -131,4 +110,37 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
     }
     transaction.commit().await?;
     Ok(rows)
+}
+
+/// An SQL condition: the row `t` is newer than the source `s`. If the mapping has a column for the creation time, this
+/// time decides. Otherwise the row's transaction id decides. The transaction id is less reliable, because a copied row
+/// has a new transaction id.
+pub(super) fn is_younger(table: &Table, mapping: &Mapping) -> String {
+    let created = mapping
+        .fields
+        .created_at
+        .as_ref()
+        .filter(|created| created.column.path.is_empty());
+    let created = created.and_then(|created| Some((table.column(&created.column.name)?, created)));
+    match created {
+        Some((column, _)) if column.base.starts_with("timestamp") && column.base.ends_with("with time zone") => {
+            format!("t.{} >= s.attached_at", ident(&column.name))
+        }
+        Some((column, created)) if column.base.starts_with("timestamp") => {
+            format!(
+                "t.{} >= s.attached_at at time zone {}",
+                ident(&column.name),
+                literal(&created.zone)
+            )
+        }
+        _ => "age(t.xmin) <= age(s.attached_xid::xid)".to_owned(),
+    }
+}
+
+/// An SQL expression for the store of the row `t`.
+pub(super) fn store_sql(mapping: &Mapping) -> String {
+    match &mapping.store {
+        StoreRef::Column(name) => format!("vestnik.vst_store_id(t.{}::text)", ident(name)),
+        StoreRef::Constant(store) => format!("{}::text", literal(store)),
+    }
 }

@@ -22,7 +22,7 @@ use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility,
 const UNREADABLE_CHARACTERS: usize = 200;
 /// The text that people see in place of a value that was too large to record.
 const TOO_LARGE: &str = "…";
-/// The text that people see in place of items if the look-up of the items failed.
+/// The text that people see in place of items or details whose look-up failed.
 const NOT_LOOKED_UP: &str = "?";
 
 /// The text that people see in place of a status word that is empty.
@@ -55,8 +55,12 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
-    if context.lookup == LookupResult::Failed && mapping.needs_lookup() {
-        not_read::<()>("items", NOT_LOOKED_UP, &mut unreadable);
+    if context.lookup == LookupResult::Failed {
+        let items = source.has_items_table().then_some("items");
+        let details = mapping.details.is_some().then_some("details");
+        for field in items.into_iter().chain(details) {
+            not_read::<()>(field, NOT_LOOKED_UP, &mut unreadable);
+        }
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
         subject.number = number;

@@ -9,10 +9,14 @@ use super::access;
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
-use crate::domain::status::Status;
+use super::status_words;
+use crate::domain::money::{Currency, Unit, minor_units};
 
 /// Maximum number of columns that an error about a missing column lists.
 const NAMED_COLUMNS: usize = 60;
+
+/// Number of newest rows whose amounts are checked for fractions.
+const CHECKED_AMOUNTS: i64 = 20;
 
 /// The result of validating a mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,8 +35,10 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     if table.column(&mapping.key).is_some() {
         key(client, table, &mapping.key, &mut findings).await?;
     }
-    status_words(table, mapping, &mut findings);
+    let Findings { problems, warnings } = &mut findings;
+    status_words::validate(client, table, mapping, problems, warnings).await?;
     paid_words(table, mapping, &mut findings);
+    fractions(client, table, mapping, &mut findings).await?;
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
@@ -157,57 +163,6 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Compares the mapping's status words with the labels of the column's enum type. Reports words and labels that occur
-/// only on one side. Also reports statuses without a word.
-fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
-    let words = &mapping.status;
-    let column = table.column(&words.column.name);
-    let labels = column
-        .filter(|_| words.column.path.is_empty())
-        .map_or(&[][..], |column| column.labels.as_slice());
-    if words.words_of(Status::Pending).is_empty() {
-        let why = "pending: no word means that an order is new: none would ever ring";
-        findings.problems.push(format!("status.{why}"));
-    }
-    let has = |status: Status| !words.words_of(status).is_empty();
-    if !has(Status::Preparing) {
-        findings.warnings.push(
-            "status.preparing: no word says it: nobody can accept an order from a panel. A derived source can keep that answer \
-             itself: docs/derived-sources.md"
-                .to_owned(),
-        );
-    }
-    if !has(Status::Rejected) {
-        findings.warnings.push(match words.word_of(Status::Rejected) {
-            Some(word) => format!("status.rejected: no word says it: whoever rejects an order writes `{word}`"),
-            None => {
-                "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel"
-                    .to_owned()
-            }
-        });
-    }
-    if !has(Status::Completed) {
-        findings
-            .warnings
-            .push("status.completed: no word says it: nobody can finish an order from a panel".to_owned());
-    }
-    if labels.is_empty() {
-        return;
-    }
-    for word in words.all().filter(|word| !labels.iter().any(|label| label == word)) {
-        findings.problems.push(format!(
-            "status: the type of {} has no label `{word}`: it has {}",
-            words.column,
-            labels.join(", ")
-        ));
-    }
-    for label in labels.iter().filter(|label| words.meaning(label).is_none()) {
-        findings.warnings.push(format!(
-            "status: `{label}` means nothing yet: an order that has it rings, and shows that word"
-        ));
-    }
-}
-
 /// Warns if the column `paid` holds words and the mapping does not say which words mean paid.
 fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else {
@@ -221,6 +176,48 @@ fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
             paid.column
         ));
     }
+}
+
+/// Warns if amounts have fractions, but the mapping says that their column counts minor units, such as cents.
+async fn fractions(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
+    let fields = &mapping.fields;
+    let amounts = [("total", &fields.total), ("change_from", &fields.change_from)];
+    for (key, amount) in amounts {
+        let Some(amount) = amount.as_ref().filter(|amount| amount.unit == Some(Unit::Minor)) else {
+            continue;
+        };
+        let column = table.column(&amount.column.name);
+        let has_fractions = |base: &str| base.starts_with("numeric") || matches!(base, "real" | "double precision");
+        if !amount.column.path.is_empty() || !column.is_some_and(|column| has_fractions(&column.base)) {
+            continue;
+        }
+        let sql = format!(
+            "select count(*), min(amount::text) from (select t.{}::numeric as amount from {} t order by t.{} desc limit $1) newest \
+             where amount <> trunc(amount)",
+            ident(&amount.column.name),
+            table.quoted,
+            ident(&mapping.key),
+        );
+        // A right that is missing, or a missing key, is reported elsewhere.
+        let found = match client.query_one(&sql, &[&CHECKED_AMOUNTS]).await {
+            Err(error) if error.as_db_error().is_some() => continue,
+            found => found?,
+        };
+        let (rows, text): (i64, Option<&str>) = (found.try_get(0)?, found.try_get(1)?);
+        if let Some(text) = text {
+            let read = minor_units(text, Unit::Minor, Currency::DEFAULT).unwrap_or_default();
+            findings.warnings.push(format!(
+                "fields.{key}: {rows} of the newest rows have a fraction, and `unit = \"minor\"` counts cents: {text} is read as {read} cents: \
+                 write unit = \"major\" where {text} is an amount of that size"
+            ));
+        }
+    }
+    Ok(())
 }
 
 async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {

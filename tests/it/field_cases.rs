@@ -47,11 +47,12 @@ const STANDARD: &str = "create table orders (id bigserial primary key, store_id 
      updated_at timestamptz)";
 
 /// Runs the program in an empty directory, and returns its exit code and its output.
-fn vestnik(database: &Database, arguments: &[&str]) -> (i32, String) {
+pub fn vestnik(database: &Database, arguments: &[&str]) -> (i32, String) {
     told(&vestnik_at(database.url(), arguments).output().unwrap())
 }
 
-fn vestnik_at(url: &str, arguments: &[&str]) -> Command {
+/// The program in an empty directory, with the database at `url`.
+pub fn vestnik_at(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     let directory = tempfile::tempdir().unwrap().keep();
     command
@@ -62,7 +63,8 @@ fn vestnik_at(url: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn told(output: &Output) -> (i32, String) {
+/// The exit code and the output of a program.
+pub fn told(output: &Output) -> (i32, String) {
     let text = [output.stdout.as_slice(), &output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8(text).unwrap())
 }

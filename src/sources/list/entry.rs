@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use super::{Error, Row, end};
+use super::{Error, Row};
 use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, SubjectId};
 use crate::domain::wire_time::WireTime;
-use crate::infra::db::Transaction;
+use crate::infra::db::{self, Transaction};
 use crate::journal;
 use crate::sources::lookup::look_up;
 use crate::sources::lookup_results::{LookupResult, Lookups};
@@ -38,9 +38,21 @@ pub(super) async fn entries(
         }
         let savepoint = transaction.savepoint().await?;
         let found = look_up(&savepoint, source, &keys).await;
-        match end(savepoint, found, source, &mut Vec::new()).await? {
-            Some(found) => lookups.extend(source.id, found),
-            None => lookups.fail(source.id),
+        match found {
+            Ok(found) => {
+                savepoint.commit().await?;
+                lookups.extend(source.id, found);
+            }
+            Err(error) if error.as_db_error().is_some() => {
+                savepoint.rollback().await?;
+                lookups.fail(source.id);
+                tracing::warn!(
+                    source = &*source.name,
+                    error = db::reason(&error),
+                    "a list has orders without their items or details"
+                );
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     let events = new_events(transaction, sources, store, &rows).await?;

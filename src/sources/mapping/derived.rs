@@ -128,10 +128,12 @@ impl Derived {
             due_at: column("due_at").map(|column| TimeColumn {
                 column,
                 zone: self.zone.clone(),
+                is_zone_named: false,
             }),
             created_at: Some(TimeColumn {
                 column: Column::whole("created_at"),
                 zone: "UTC".into(),
+                is_zone_named: false,
             }),
             deleted_at: None,
             // Vestnik keeps a person's reason and promise here if the shop has no place for them.

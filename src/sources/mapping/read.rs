@@ -53,10 +53,11 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let key = top.required("key", "the column of the row's key");
     let store = store(top);
     let number = top.column("number");
+    let is_zone_named = top.table.contains_key("zone");
     let zone = top.zone(USUAL_ZONE);
     let status = status(top);
     let (mut fields, mut currency) = match top.below("fields") {
-        Some(section) => fields(section, &zone),
+        Some(section) => fields(section, &zone, is_zone_named),
         None => (Fields::default(), CurrencyRef::Store),
     };
     if let Some(code) = top.text("currency") {
@@ -170,7 +171,7 @@ fn constant_currency(section: &mut Section<'_>, code: &str) -> Option<CurrencyRe
     currency
 }
 
-fn fields(mut section: Section<'_>, zone: &str) -> (Fields, CurrencyRef) {
+fn fields(mut section: Section<'_>, zone: &str, is_zone_named: bool) -> (Fields, CurrencyRef) {
     let mut currency = CurrencyRef::Store;
     let total = section.column_or_table("total").and_then(|mut below| {
         if let Some(code) = below.text("currency") {
@@ -192,10 +193,12 @@ fn fields(mut section: Section<'_>, zone: &str) -> (Fields, CurrencyRef) {
         change_from: section.column_or_table("change_from").and_then(money),
         order_type: section.column_or_table("type").and_then(order_type),
         total,
-        due_at: section.column_or_table("due_at").and_then(|below| time(below, zone)),
+        due_at: section
+            .column_or_table("due_at")
+            .and_then(|below| time(below, zone, is_zone_named)),
         created_at: section
             .column_or_table("created_at")
-            .and_then(|below| time(below, zone)),
+            .and_then(|below| time(below, zone, is_zone_named)),
         deleted_at: section.column("deleted_at"),
         reason: section.column("reason"),
         minutes: section.column("minutes"),
@@ -218,11 +221,16 @@ fn paid(mut section: Section<'_>) -> Option<PaidWords> {
     column.map(|column| PaidWords { column, words })
 }
 
-fn time(mut section: Section<'_>, usual_zone: &str) -> Option<TimeColumn> {
+fn time(mut section: Section<'_>, usual_zone: &str, is_zone_named: bool) -> Option<TimeColumn> {
     let column = section.column("column");
+    let is_zone_named = is_zone_named || section.table.contains_key("zone");
     let zone = section.zone(usual_zone);
     section.finish();
-    column.map(|column| TimeColumn { column, zone })
+    column.map(|column| TimeColumn {
+        column,
+        zone,
+        is_zone_named,
+    })
 }
 
 fn order_type(mut section: Section<'_>) -> Option<TypeWords> {

@@ -1,0 +1,158 @@
+//! Checks the status words of a mapping against the values that the status column can hold.
+
+use super::catalog::{Table, TableColumn};
+use super::mapping::Mapping;
+use crate::domain::status::Status;
+use crate::infra::db::GenericClient;
+
+/// Maximum number of words of a CHECK constraint that the warnings name. A longer list is hardly one of statuses.
+const LISTED_WORDS: usize = 30;
+
+/// Adds problems and warnings, one line each. They name status words of the mapping that the column cannot hold, words of
+/// the column's type or CHECK constraint that the mapping lacks, and statuses without a word.
+pub(super) async fn validate(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+    problems: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), tokio_postgres::Error> {
+    without_word(mapping, problems, warnings);
+    let words = &mapping.status;
+    let column = table.column(&words.column.name);
+    let Some(column) = column.filter(|_| words.column.path.is_empty()) else {
+        return Ok(());
+    };
+    for word in words.all().filter(|word| !can_hold(column, word)) {
+        problems.push(match column.labels.is_empty() {
+            false => format!(
+                "status: the type of {} has no label `{word}`: it has {}",
+                words.column,
+                column.labels.join(", ")
+            ),
+            true => format!(
+                "status: {} is of type {} and never holds `{word}`: write the values that it has",
+                words.column, column.kind
+            ),
+        });
+    }
+    let mut possible = column.labels.clone();
+    if possible.is_empty() {
+        possible = listed_by_checks(client, table, column).await?;
+    }
+    for label in possible.iter().filter(|label| words.meaning(label).is_none()) {
+        warnings.push(format!(
+            "status: `{label}` means nothing yet: an order that has it rings, and shows that word"
+        ));
+    }
+    Ok(())
+}
+
+fn without_word(mapping: &Mapping, problems: &mut Vec<String>, warnings: &mut Vec<String>) {
+    let words = &mapping.status;
+    if words.words_of(Status::Pending).is_empty() {
+        let why = "pending: no word means that an order is new: none would ever ring";
+        problems.push(format!("status.{why}"));
+    }
+    // A function or the API of the shop gets the status itself where the mapping has no word.
+    if mapping.answer.has_own_words() {
+        return;
+    }
+    let has = |status: Status| !words.words_of(status).is_empty();
+    if !has(Status::Preparing) {
+        warnings.push(
+            "status.preparing: no word says it: nobody can accept an order from a panel. A derived source can keep that answer \
+             itself: docs/derived-sources.md"
+                .to_owned(),
+        );
+    }
+    if !has(Status::Rejected) {
+        warnings.push(match words.word_of(Status::Rejected) {
+            Some(word) => format!("status.rejected: no word says it: whoever rejects an order writes `{word}`"),
+            None => {
+                "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel"
+                    .to_owned()
+            }
+        });
+    }
+    if !has(Status::Completed) {
+        warnings.push("status.completed: no word says it: nobody can finish an order from a panel".to_owned());
+    }
+}
+
+/// Whether the column can hold the word, as text. A word of a number such as `04` is never equal to its text `4`.
+fn can_hold(column: &TableColumn, word: &str) -> bool {
+    if !column.labels.is_empty() {
+        return column.labels.iter().any(|label| label == word);
+    }
+    match column.base.as_str() {
+        "smallint" | "integer" | "bigint" => word.parse::<i64>().is_ok_and(|number| number.to_string() == word),
+        "boolean" => matches!(word, "true" | "false"),
+        base if base.starts_with("numeric") => word.parse::<f64>().is_ok(),
+        _ => true,
+    }
+}
+
+/// The words that CHECK constraints of the column list. Empty: no constraint lists words, or too many.
+async fn listed_by_checks(
+    client: &impl GenericClient,
+    table: &Table,
+    column: &TableColumn,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
+         join pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum] \
+         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 order by c.conname";
+    let mut words: Vec<String> = Vec::new();
+    for row in client.query(CHECKS, &[&table.oid, &column.name]).await? {
+        let listed = listed(row.try_get(0)?)
+            .into_iter()
+            .filter(|word| can_hold(column, word));
+        words.extend(listed);
+    }
+    match words.len() > LISTED_WORDS {
+        true => Ok(Vec::new()),
+        false => Ok(words),
+    }
+}
+
+/// The words or numbers that a CHECK constraint lists: `CHECK ((state = ANY (ARRAY['new'::text, 'done'::text])))`. Empty
+/// for a constraint of another form, such as a range.
+fn listed(check: &str) -> Vec<String> {
+    let Some((_, list)) = check.split_once("= ANY (") else {
+        return Vec::new();
+    };
+    let list = list.split_once("ARRAY[").map_or(list, |(_, list)| list);
+    let list = list.split_once(']').map_or(list, |(list, _)| list);
+    if list.contains('\'') {
+        // The texts stand between quotes, and the casts between the texts.
+        return list.split('\'').skip(1).step_by(2).map(str::to_owned).collect();
+    }
+    let words = list.split(',').map(str::trim);
+    words
+        .filter(|word| word.parse::<i64>().is_ok())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_check_are_read() {
+        for (check, words) in [
+            (
+                "CHECK ((state = ANY (ARRAY['new'::text, 'in work'::text])))",
+                vec!["new", "in work"],
+            ),
+            (
+                "CHECK (((state)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+                vec!["a", "b"],
+            ),
+            ("CHECK ((state = ANY (ARRAY[1, 2, 4])))", vec!["1", "2", "4"]),
+            ("CHECK ((state > 0))", vec![]),
+        ] {
+            assert_eq!(listed(check), words, "{check}");
+        }
+    }
+}
