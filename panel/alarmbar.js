@@ -6,7 +6,7 @@
  * @module alarmbar
  */
 
-import { byId, button, h, icon } from "./dom.js";
+import { byId, button, h, icon, mark, say } from "./dom.js";
 import { numberOf, signedNumber, typeOf } from "./facts.js";
 import { knownOfScreen } from "./device.js";
 import { oncePerFrame } from "./frame.js";
@@ -44,18 +44,47 @@ export const showAlarm = oncePerFrame(() => {
   const waits = unanswered();
   const [orders, bookings] = ["orders", "bookings"].map((kind) => waits.filter((item) => item.kind === kind));
   const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
-  const shows = document.documentElement.lang + rows.map((row) => row.shows).join("|");
+  const shows = document.documentElement.lang + JSON.stringify(rows);
   if (shows === shown) return;
   shown = shows;
-  byId("alarm").replaceChildren(...rows.map(({ make }) => make()));
+  showRows(rows);
   document.dispatchEvent(new Event("vestnik:alarm"));
   const loudest = takenBack.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
-  // Set the attribute only when it changes: setting it makes the browser recompute the style of every card.
-  if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
+  mark(document.body, "alarm", loudest);
   showCalm();
 });
 
-/** A row of the strip. `shows` identifies its content, and `make` creates its element. @typedef {{shows: string, make: () => HTMLElement}} Row */
+/** A row of the strip. `keys`: the orders and bookings that its button is about; a row without keys has no button. @typedef {{kind: "cancelled"|"orders"|"bookings", isLarge: boolean, title: string, detail: string, keys: string[]}} Row */
+
+/** The language, kinds and buttons of the rows that the strip has. */
+let made = "";
+
+/**
+ * Shows rows. A row stays the same element while only its words change: a new element costs more, and its icon would
+ * start to shake anew. A row about other cancellations is a new element, so that a press that has begun does not count
+ * for a cancellation that nobody has read.
+ * @param {Row[]} rows
+ */
+function showRows(rows) {
+  const kinds = document.documentElement.lang + rows.map(({ kind, keys }) => [kind, kind === "cancelled" ? keys : keys.length > 0]);
+  if (made !== kinds) byId("alarm").replaceChildren(...rows.map(makeRow));
+  made = kinds;
+  rows.forEach(({ isLarge, title, detail, keys, kind }, at) => {
+    const row = byId("alarm").children[at];
+    mark(row, "size", isLarge ? "large" : "small");
+    say(row.querySelector("strong"), title);
+    say(row.querySelector("p span"), detail);
+    const press = row.querySelector("button");
+    if (press) press.onclick = () => (kind === "cancelled" ? page.noticed(keys) : page.reveal(keys[0]));
+  });
+}
+
+/** Makes a row without its words. @param {Row} row */
+function makeRow({ kind, keys }) {
+  const isStop = kind === "cancelled";
+  const press = keys.length > 0 && button("", isStop ? "check" : null, t(isStop ? "alarm.noticed" : "alarm.show"), () => {});
+  return h("div", { class: `alarm-row alarm-${kind}` }, icon(isStop ? "stop" : kind === "orders" ? "bell" : "table"), h("p", {}, h("strong"), h("span")), press);
+}
 
 /**
  * The row about the orders or bookings that wait for an answer; null if none waits.
@@ -71,12 +100,7 @@ function waitingRow(kind, waits) {
   const numbers = named.slice(0, NAMED).map(signedNumber).join(", ") + (named.length > NAMED ? " …" : "");
   const about = kind === "orders" ? typeOf(waits[0]) : waits[0].starts_at && dayAndTime(waits[0].starts_at);
   const detail = waits.length === 1 ? [numbers, about].filter(Boolean).join(" · ") : numbers;
-  const make = () => {
-    const words = h("p", {}, h("strong", { text: t(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
-    const show = hidden.length > 0 && button("", null, t("alarm.show"), () => page.reveal(hidden[0].key));
-    return h("div", { class: `alarm-row alarm-${kind}`, data: { size: isSeen ? "small" : "large" } }, icon(kind === "orders" ? "bell" : "table"), words, show || null);
-  };
-  return { shows: [kind, isSeen, hidden[0]?.key, waits.length, detail].join(), make };
+  return { kind, isLarge: !isSeen, title: t(`alarm.${kind}`, { n: waits.length }), detail, keys: hidden.slice(0, 1).map((item) => item.key) };
 }
 
 /** One row for all cancellations and removals. @returns {Row|null} */
@@ -88,10 +112,7 @@ function stoppedRow() {
   const title = gone.length === 1 ? t(`alarm.${one}`, { number: numberOf(item) }) : t("alarm.several", { numbers: gone.map((each) => signedNumber(each.item)).join(", ") });
   const isCooked = gone.some((each) => each.item.kind === "orders");
   const detail = [t(isCooked ? "alarm.stop" : "alarm.free"), gone.length === 1 && item.reason].filter(Boolean).join(" · ");
-  const keys = gone.map((each) => each.item.key);
-  const words = () => h("p", {}, h("strong", { text: title }), h("span", { text: detail }));
-  const make = () => h("div", { class: "alarm-row alarm-cancelled" }, icon("stop"), words(), button("", "check", t("alarm.noticed"), () => page.noticed(keys)));
-  return { shows: title + detail, make };
+  return { kind: "cancelled", isLarge: false, title, detail, keys: gone.map((each) => each.item.key) };
 }
 
 /** Adds one order to the number of orders that a store has today. @param {string} store */

@@ -1,8 +1,8 @@
 /** The board: open orders or bookings, in columns by status. A narrow screen shows one column at a time. @module board */
 
 import { age, card } from "./card.js";
-import { Column, mark } from "./column.js";
-import { h } from "./dom.js";
+import { Column } from "./column.js";
+import { h, mark } from "./dom.js";
 import { oncePerFrame } from "./frame.js";
 import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
@@ -15,6 +15,8 @@ import { pressed } from "./actions.js";
 const CLOCK_MS = 1_000;
 /** How long a card stays visible after another person or the shop has moved or closed its order. */
 const LEAVING_MS = 700;
+/** After this time, the board removes the card in a frame of its own. Before that, it removes the card together with another change: each frame costs much. */
+const LEFT_MS = 1_000;
 
 /** @typedef {import("./orders.js").Item} Item */
 
@@ -125,7 +127,8 @@ export class Board {
   update(changes) {
     const isOurs = new Map(changes);
     this.#behind.clear();
-    moving(this.#seen(), () => {
+    const isAllOurs = changes.every(([, isOurs]) => isOurs);
+    moving(this.#seen(), isAllOurs, () => {
       const focused = /** @type {HTMLElement|null} */ (document.activeElement?.closest(".card"))?.dataset.key;
       this.#left.forEach((card) => this.#remove(card));
       this.#left.clear();
@@ -211,11 +214,8 @@ export class Board {
     old.dataset.leaving = "";
     delete old.dataset.key;
     this.#leaving.add(old);
-    setTimeout(() => {
-      if (!this.#leaving.has(old)) return;
-      this.#left.add(old);
-      this.#removeLeft();
-    }, LEAVING_MS);
+    setTimeout(() => this.#leaving.has(old) && this.#left.add(old), LEAVING_MS);
+    setTimeout(this.#removeLeft, LEFT_MS);
   }
 
   /** Scrolls to the card of this key, and sets the focus to it. @param {string} key */

@@ -1,6 +1,6 @@
 /** The card of an order or booking on the board. @module card */
 
-import { button, h, icon } from "./dom.js";
+import { button, h, icon, mark, say } from "./dom.js";
 import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, shortNumber, signOf, totalOf, typeOf, unreadableOf } from "./facts.js";
 import { clock, dayAndTime, t, time } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
@@ -200,6 +200,6 @@ export function ageOf(item) {
 export function age(made, item) {
   const place = /** @type {HTMLElement} */ (made.querySelector(".age"));
   const { words, tone } = ageOf(item);
-  if (place.textContent !== words) place.textContent = words;
-  if (made.dataset.tone !== tone) made.dataset.tone = tone;
+  say(place, words);
+  mark(made, "tone", tone);
 }

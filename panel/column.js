@@ -1,6 +1,6 @@
 /** A column of the board. It sorts its orders or bookings, and makes cards for the first of them. @module column */
 
-import { h } from "./dom.js";
+import { h, mark, say } from "./dom.js";
 import { dueAt } from "./facts.js";
 import { t } from "./i18n.js";
 import { byAge } from "./orders.js";
@@ -18,18 +18,6 @@ function order(a, b) {
   const [one, other] = [dueAt(a) ?? a.since, dueAt(b) ?? b.since];
   return one - other || byAge(a, b);
 }
-
-/**
- * Sets a data attribute only when its value changes: setting the same value again makes the browser recompute the style
- * of every card.
- * @param {HTMLElement} part
- * @param {string} name
- * @param {string} value
- */
-export const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
-
-/** Sets a text only when it changes. @param {HTMLElement} part @param {string} text */
-const say = (part, text) => part.textContent !== text && (part.textContent = text);
 
 export class Column {
   /** The orders or bookings of this column, sorted. Each entry is as it was when it was added: a later change of its order does not change the entry. @type {Item[]} */

@@ -1,6 +1,6 @@
 /** The connection of each open store, and the light that shows its state. @module connection */
 
-import { byId, button, h, icon } from "./dom.js";
+import { byId, button, h, icon, mark } from "./dom.js";
 import { knows, t, time } from "./i18n.js";
 import { panelName, settings } from "./settings.js";
 import { connectWebSocket } from "./vestnik.js";
@@ -121,7 +121,7 @@ export function showLight() {
   if (!state) return clearTimeout(graceTimer);
   light.dataset.state = state.name;
   // Without a connection the board may be out of date, so panel.css shows it in grey.
-  if (document.body.dataset.line !== state.name) document.body.dataset.line = state.name;
+  mark(document.body, "line", state.name);
   const since = time(state.since);
   const spoken = state.name === "live" && state.channel === "sse" ? "stream" : state.name;
   light.dataset.channel = state.channel ?? "";

@@ -76,6 +76,18 @@ export function button(style, sign, label, press, props = {}) {
   return h("button", { type: "button", class: style || null, on: { click: press }, ...props }, sign && icon(sign), label && h("span", { text: label }));
 }
 
+/**
+ * Sets a data attribute only when its value changes: setting the same value again makes the browser recompute the style
+ * of every card.
+ * @param {HTMLElement} part
+ * @param {string} name
+ * @param {string} value
+ */
+export const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
+
+/** Sets a text only when it changes. @param {HTMLElement} part @param {string} text */
+export const say = (part, text) => part.textContent !== text && (part.textContent = text);
+
 /** The element with this id. Throws if the page has none. @param {string} id @returns {any} */
 export function byId(id) {
   const element = document.getElementById(id);

@@ -13,7 +13,7 @@ import { setUpAlarm, showAlarm, showCalm } from "./alarmbar.js";
 import { alerted, syncRinging, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, flushReplayedAlerts } from "./alerts.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
-import { byId, button } from "./dom.js";
+import { byId, button, say } from "./dom.js";
 import { oncePerFrame } from "./frame.js";
 import { holdBack, setUpGuard } from "./guard.js";
 import { loadLanguage, t, setZone } from "./i18n.js";
@@ -287,10 +287,7 @@ function showCount() {
   const waits = unanswered();
   const counts = Object.fromEntries(KINDS.map((kind) => [kind, waits.filter((item) => item.kind === kind).length]));
   beside?.showBadge(counts.orders, counts.bookings, !live.connection || isReached());
-  for (const [kind, count] of Object.entries(counts)) {
-    const text = count ? String(count) : "";
-    if (byId(`badge-${kind}`).textContent !== text) byId(`badge-${kind}`).textContent = text;
-  }
+  KINDS.forEach((kind) => say(byId(`badge-${kind}`), counts[kind] ? String(counts[kind]) : ""));
 }
 
 /**

@@ -2,13 +2,15 @@
 
 import { connectionOf } from "./connection.js";
 
-/** The most performance measures that the page keeps. */
+/** After this many events, the page deletes its performance measures. */
 const MEASURES = 1_000;
 
 /** @typedef {{id: string, store_id: string}} Told */
 
 /** Events that the next frame draws. @type {Told[]} */
 const drawn = [];
+/** The number of events that the page has measured. */
+let measured = 0;
 
 /** Events that the page has received while it was hidden. The page reports them when it becomes visible. @type {Map<string, Told>} */
 const unseen = new Map();
@@ -25,11 +27,7 @@ export function proveRendered({ id, store_id }) {
   if (drawn.push({ id, store_id }) > 1) return;
   requestAnimationFrame(() => {
     const painted = drawn.splice(0);
-    setTimeout(() => {
-      painted.forEach(report);
-      // Delete old measures, because a shift makes thousands of them.
-      if (performance.getEntriesByType("measure").length > MEASURES) performance.clearMeasures();
-    });
+    setTimeout(() => painted.forEach(report));
   });
 }
 
@@ -38,6 +36,9 @@ function report({ id, store_id: store }) {
   connectionOf(store)?.rendered(id);
   const mark = `vestnik:received:${id}`;
   const began = performance.getEntriesByName(mark, "mark").at(-1);
-  if (began) performance.measure(`vestnik:painted:${id}`, { start: began.startTime, end: performance.now() });
   performance.clearMarks(mark);
+  if (!began) return;
+  // Delete old measures, because a shift makes thousands of them.
+  if ((measured += 1) % MEASURES === 0) performance.clearMeasures();
+  performance.measure(`vestnik:painted:${id}`, { start: began.startTime, end: performance.now() });
 }

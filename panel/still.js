@@ -9,9 +9,9 @@
 const STILL_MS = 700;
 /** The duration of the animation of a movement. */
 const MOVE_MS = 180;
-/** If an element moved less than this time ago, changes are frequent, and elements move without an animation. */
+/** If another person or the shop made a change less than this time ago, changes are frequent, and elements move without an animation. */
 const RUSH_MS = 400;
-let movedAt = -Infinity;
+let changedAt = -Infinity;
 
 document.addEventListener("click", stopWhileStill, { capture: true });
 
@@ -36,10 +36,12 @@ const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
  * Runs a change, and animates the elements that the change moves. The buttons in these elements ignore presses for a
  * moment.
  * @param {Element[]} things the elements that may move
+ * @param {boolean} isOurs whether the change comes from a press on this page
  * @param {() => Element[]} change returns the elements that may have moved. During frequent changes their positions are not measured, because a layout costs more than the change
  */
-export function moving(things, change) {
-  const isRush = performance.now() - movedAt < RUSH_MS;
+export function moving(things, isOurs, change) {
+  const isRush = performance.now() - changedAt < RUSH_MS;
+  if (!isOurs) changedAt = performance.now();
   const before = isRush ? [] : things.map((thing) => thing.getBoundingClientRect());
   const moved = change();
   for (const thing of moved) {
@@ -53,6 +55,5 @@ export function moving(things, change) {
       if (!isCalm.matches && was.height) thing.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
     }
     still(thing);
-    movedAt = performance.now();
   }
 }

@@ -1,6 +1,6 @@
 /** The stop list: the items that a store cannot sell now, as the server reports them. @module stock */
 
-import { byId } from "./dom.js";
+import { byId, say } from "./dom.js";
 import { now } from "./facts.js";
 import { live } from "./connection.js";
 
@@ -39,6 +39,6 @@ export function outOfStock(store) {
 /** Shows the number of items out of stock, and tells an open dialog that the list has changed. */
 export function showStock() {
   const count = String([...live.stores.keys()].flatMap(outOfStock).length || "");
-  for (const badge of ["badge-stock", "badge-tools"]) if (byId(badge).textContent !== count) byId(badge).textContent = count;
+  for (const badge of ["badge-stock", "badge-tools"]) say(byId(badge), count);
   document.dispatchEvent(new CustomEvent("vestnik:stock"));
 }

@@ -797,6 +797,8 @@ const WORDS_AT_ONCE = 100;
 const WORD_EACH_MS = 25;
 const REPORT_GATHER_MS = 300;
 const WORD_RETRY_MS = 5_000;
+/** The client asks this long after a receipt whether it has arrived. One ping covers all receipts before it. */
+const CONFIRM_MS = 1_000;
 /** The most receipts in one report over HTTP. */
 const REPORT_IDS = 500;
 /** The most receipts that wait. If there are more, the client drops the oldest one to save memory. */
@@ -824,6 +826,7 @@ class ReceiptReporter {
   #allowance = WORDS_AT_ONCE;
   #refilledAt = Date.now();
   #timer = 0;
+  #pingTimer = 0;
   #postTimer = 0;
   #posting = false;
 
@@ -860,7 +863,15 @@ class ReceiptReporter {
     const arrived = this.#pings.shift() ?? 0;
     this.#unsure.splice(0, arrived);
     this.#pings = this.#pings.map((sent) => sent - arrived);
-    if (this.#unsure.length && !this.#pings.length) this.ping();
+    if (this.#unsure.length) this.#confirm();
+  }
+
+  /** Sends a ping soon, if there are receipts that may be lost and no ping is on its way. */
+  #confirm() {
+    this.#pingTimer ||= setTimeout(() => {
+      this.#pingTimer = 0;
+      if (this.#unsure.length && !this.#pings.length) this.ping();
+    }, CONFIRM_MS);
   }
 
   /** Drops all receipts, because their ids may belong to other events now. */
@@ -873,8 +884,7 @@ class ReceiptReporter {
 
   close() {
     this.detach();
-    clearTimeout(this.#timer);
-    clearTimeout(this.#postTimer);
+    [this.#timer, this.#pingTimer, this.#postTimer].forEach(clearTimeout);
   }
 
   /** Reports to the server whether the page can ring, if this has changed. @param {boolean} rings */
@@ -922,7 +932,7 @@ class ReceiptReporter {
       this.#unsure.push(word);
       this.#allowance -= 1;
     }
-    if (this.#unsure.length && !this.#pings.length && this.#socket) this.ping();
+    if (this.#unsure.length) this.#confirm();
     if (this.#waiting.length && this.#socket) this.#later(WORD_EACH_MS * 10);
   }
 

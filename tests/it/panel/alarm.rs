@@ -28,8 +28,9 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     let top = "return document.querySelector('[data-column=preparing] .card').getBoundingClientRect().top";
     let before = browser.js(top).await;
     app.write(ORDER).await;
+    // The button is there until the browser has reported that the card is visible.
     browser
-        .until("document.querySelector('.alarm-orders')?.innerText.includes('№2')")
+        .until("document.querySelector('.alarm-orders')?.innerText.includes('№2') && !document.querySelector('.alarm-row button')")
         .await;
     assert_eq!(browser.js(top).await, before, "the ring moved a card of the board");
     assert_eq!(browser.height_of(".alarm-row").await, 44.0);
@@ -47,6 +48,52 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     browser.press(".alarm-orders button").await;
     browser
         .until("document.activeElement.closest('[data-key=\"orders/7/orders/2\"]')")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_the_strip_stays_while_its_words_change_and_other_cancellations_make_a_new_one() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    let row =
+        |kind: &str, words: &str| format!("document.querySelector('.alarm-{kind}')?.innerText.includes('{words}')");
+    app.write(&[ORDER; 8].join(";")).await;
+    browser
+        .until(&format!(
+            "{} && document.querySelector('.alarm-orders button')",
+            row("orders", "8")
+        ))
+        .await;
+    browser
+        .js("window.icon = document.querySelector('.alarm-orders .icon')")
+        .await;
+    app.write(ORDER).await;
+    browser.until(&row("orders", "9")).await;
+    // Inserted again, the icon would start its animation anew.
+    assert_eq!(
+        browser
+            .js("return icon.getAnimations()[0].currentTime > 0 && icon.isConnected")
+            .await,
+        true
+    );
+    app.write("update orders set status = 'preparing'").await;
+    browser.until("!document.querySelector('.alarm-orders')").await;
+    app.write("update orders set status = 'cancelled' where id = 1").await;
+    browser.until(&row("cancelled", "№1")).await;
+    browser
+        .js("window.row = document.querySelector('.alarm-cancelled')")
+        .await;
+    app.write("update orders set status = 'cancelled' where id = 2").await;
+    browser.until(&row("cancelled", "№2")).await;
+    assert_eq!(
+        browser.js("return row.isConnected").await,
+        false,
+        "a press that has begun would count for order 2"
+    );
+    browser.press(".alarm-cancelled button").await;
+    browser
+        .until("!document.querySelector('.alarm-cancelled') && vestnik.ringer.ringing.size === 0")
         .await;
     browser.close().await;
 }

@@ -221,3 +221,36 @@ async fn a_module_that_finds_no_place_comes_back_later_and_does_not_stop() {
     browser.until("window.connection.state.name === 'live'").await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_ping_a_second_at_most_asks_whether_the_receipts_have_arrived() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    let healthz = format!("http://{}/healthz", app.engine.address());
+    browser.page.goto(&healthz).await.unwrap();
+    let script = format!(
+        "window.pings = [];
+        const send = WebSocket.prototype.send;
+        WebSocket.prototype.send = function (text) {{
+            if (JSON.parse(text).type === 'ping') pings.push(performance.now());
+            send.call(this, text);
+        }};
+        import('/panel/vestnik.js').then(({{ connectWebSocket }}) => {{
+            window.connection = connectWebSocket({{ store: '7', token: '{}', onEvent: ({{ id }}) => connection.rendered(id) }});
+        }})",
+        app.token
+    );
+    browser.js(&script).await;
+    browser.until("window.connection?.state.name === 'live'").await;
+    for _ in 0..20 {
+        app.write(ORDER).await;
+    }
+    app.until_so("select count(*) = 20 from vestnik.vst_receipt where rendered_at is not null")
+        .await;
+    browser.until("pings.length > 0").await;
+    // A timer fires at its time or later, but the clock of a page is rounded.
+    let waits = browser
+        .js("return pings.slice(1).every((at, last) => at - pings[last] > 990)")
+        .await;
+    assert_eq!(waits, true);
+    browser.close().await;
+}

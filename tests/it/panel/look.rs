@@ -344,6 +344,49 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     browser.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_has_no_card_yet_rings_is_counted_found_answered_and_scrolled_to() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    for _ in 0..60 {
+        app.write(ORDER).await;
+    }
+    browser
+        .until("document.querySelector('[data-column=pending] .count-of').textContent === '60' && vestnik.ringer.ringing.size === 60")
+        .await;
+    let cards = "document.querySelectorAll('[data-column=pending] .card').length";
+    assert_eq!(browser.js(&format!("return {cards}")).await, 20);
+    app.until_so("select count(*) = 60 from vestnik.vst_receipt where rendered_at is not null")
+        .await;
+    browser.press("#find-open").await;
+    browser
+        .page
+        .find(fantoccini::Locator::Css("#find-words"))
+        .await
+        .unwrap()
+        .send_keys("60\u{e007}")
+        .await
+        .unwrap();
+    browser.until("document.getElementById('order').open").await;
+    assert!(browser.text("#order-title").await.contains("60"));
+    browser.press("#order .yes").await;
+    browser.until_in("preparing", 60).await;
+    // The keys of the keyboard scroll the column, and it makes more cards.
+    browser.until("!document.getElementById('order').open").await;
+    browser
+        .js("document.querySelector('[data-column=pending] .column-body').focus()")
+        .await;
+    let column = browser
+        .page
+        .find(fantoccini::Locator::Css("[data-column=pending] .column-body"))
+        .await
+        .unwrap();
+    while browser.js(&format!("return {cards}")).await != 59 {
+        column.send_keys("\u{e010}").await.unwrap();
+    }
+    browser.close().await;
+}
+
 /// The durations that the page itself has measured under this name, milliseconds, in ascending order.
 async fn measures(browser: &Browser, name: &str) -> Vec<f64> {
     let script = format!(

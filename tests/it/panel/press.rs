@@ -130,6 +130,31 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_has_left_is_removed_together_with_the_next_change() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(&format!("{ORDER}; {ORDER}")).await;
+    browser.until_in("pending", 2).await;
+    browser
+        .until("document.querySelector('.alarm-orders button') === null")
+        .await;
+    // A card has left at once, and the timer that removes it without another change never fires.
+    browser
+        .js("const later = window.setTimeout;
+             window.setTimeout = (act, ms, ...given) => (ms === 1000 ? 0 : later(act, ms === 700 ? 0 : ms, ...given))")
+        .await;
+    app.write("update orders set status = 'preparing' where id = 1").await;
+    browser.until("document.querySelector('[data-leaving]')").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 3).await;
+    assert_eq!(
+        browser.js("return document.querySelector('[data-leaving]')").await,
+        json!(null)
+    );
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_open_order_that_changes_stays_where_it_was_read() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
