@@ -14,52 +14,16 @@ use super::existing_orders;
 use super::failure::{self, Failure};
 use super::hidden_rows::{self, WrittenRows};
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
+use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use super::watch::GONE;
 use super::write;
 use super::{Derived, function, projection};
 use crate::infra::db::QueryError;
 
-/// Maximum number of changes in one batch.
-pub(super) const BATCH_CHANGES: i64 = 200;
 /// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
 /// Pause before Vestnik computes an order again, if the order's store could not be computed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
-
-/// The progress of one source in the queue `vst_change`. It says up to which row id all changes of the source have been
-/// processed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct QueueProgress {
-    /// All changes up to this id are processed. The next batch reads only greater ids, so it skips the dead rows of
-    /// processed changes, which vacuum may not have removed yet.
-    through: i64,
-    /// The value that `through` gets next, and a transaction id. `through` changes when all transactions with a smaller
-    /// transaction id have ended. From then on, no transaction can add a change whose row id is at most the new value.
-    /// `None`: no next value is chosen yet.
-    next: Option<(i64, u64)>,
-}
-
-impl QueueProgress {
-    /// The row id in the queue up to which all changes have been processed. The next batch reads only greater row ids.
-    pub fn through(self) -> i64 {
-        self.through
-    }
-
-    /// Updates the progress after a batch. `newest` is the id of the batch's last change; `None`: the batch had no
-    /// change. `xmin` and `xmax` are the lowest running and the next transaction id in the batch's snapshot.
-    fn pass(&mut self, newest: Option<i64>, (xmin, xmax): (u64, u64)) {
-        if let Some((through, end)) = self.next
-            && xmin >= end
-        {
-            (self.through, self.next) = (self.through.max(through), None);
-        }
-        // A change gets its row id shortly before its transaction gets a transaction id. So a change with a slightly
-        // smaller row id may have a later transaction id. To be safe, the next value stays two batches behind `newest`.
-        if let (None, Some(newest)) = (self.next, newest) {
-            self.next = Some((newest - 2 * BATCH_CHANGES, xmax));
-        }
-    }
-}
 
 /// The result of one batch of the projector, the background task that computes orders.
 #[derive(Debug, Default)]
@@ -183,7 +147,7 @@ async fn take(
     let bounds = (number(0)?, number(1)?);
     let statement = transaction.prepare_cached(CHANGES).await?;
     let rows = transaction
-        .query(&statement, &[&source.id.0, &progress.through, &BATCH_CHANGES])
+        .query(&statement, &[&source.id.0, &progress.through(), &BATCH_CHANGES])
         .await?;
     let mut taken = Taken::default();
     let mut newest = None;

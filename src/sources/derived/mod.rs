@@ -19,6 +19,7 @@ pub mod preset;
 mod preview;
 mod project;
 pub mod projector;
+mod queue_progress;
 mod reader;
 mod remedy;
 mod rights;

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Source;
 use super::super::registry::Registry;
-use super::batch::{BATCH_CHANGES, Done, QueueProgress, batch};
+use super::batch::{Done, batch};
 use super::failure::RETRY_SECONDS;
+use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
