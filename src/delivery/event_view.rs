@@ -130,7 +130,7 @@ pub(super) async fn current(
     Ok(views_of(transaction, sources, &[*event]).await?.remove(event))
 }
 
-/// Returns an error if this delivery or its event cannot be read.
+/// Tries to read a delivery and its event. Fails with the error of the query or of the translation.
 pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,
     sources: &Sources,

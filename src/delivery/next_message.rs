@@ -144,7 +144,8 @@ pub enum Work {
         /// Whether the digest makes a sound.
         sounds: bool,
     },
-    /// A note about one or several orders, next to the orders' own messages.
+    /// A note: a short message of its own about one or several orders, such as a reminder. The messages of these orders stay
+    /// as they are.
     Note(Box<Noted>),
     /// An alarm because a store is open and none of its panels can ring, or a message that this alarm is over.
     Alarm {

@@ -1,5 +1,5 @@
-//! Reads a store's orders and bookings of the current day: the new ones in their current state, and how fast people
-//! answered.
+//! Reads a store's orders and bookings of the current day: those that were created today, with their status now, and how
+//! fast people answered.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -20,7 +20,7 @@ use crate::sources::lookup_results::Lookups;
 /// carts, because journal rows about carts give no event.
 const JOURNAL_PAGES: usize = 20;
 
-/// Selects the events of one page.
+/// Selects the events of one page of the list of receipts. Each event comes with its own receipts.
 #[derive(Debug)]
 pub struct ReceiptQuery<'a> {
     /// The store of the events.

@@ -272,7 +272,7 @@ pub enum NamedCurrency {
     Unknown(String),
 }
 
-/// Whether the mapping or the row names the currency. `data` is the row as a JSON object.
+/// Whether anything names the currency of the row's amounts: the mapping or the row. `data` is the row as JSON.
 pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     match currency(&source.mapping.currency, &Row::read(data)) {
         Ok(Some(_)) => NamedCurrency::Named,

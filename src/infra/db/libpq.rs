@@ -54,7 +54,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Takes the environment variables from these names and values.
+    /// Uses these names and values in place of the environment variables of the process.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         // Ignore empty variables, because many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
