@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::canary::CanaryTask;
 use super::notify_guard::NotifyGuard;
-use super::{Error, maintenance};
+use super::{Error, maintenance, revoked_tokens};
 use crate::delivery::shared_bot::Heartbeat;
 use crate::delivery::webhook_endpoint::run::Endpoints;
 use crate::delivery::{cleanup, worker::Worker};
@@ -148,7 +148,7 @@ impl SharedParts {
             Arc::clone(&router),
             self.stop.clone(),
         ));
-        background.spawn(maintenance::invalidate_tokens(
+        background.spawn(revoked_tokens::close_sessions(
             token_pool.clone(),
             Arc::clone(&router),
             Arc::clone(&tokens),

@@ -4,6 +4,7 @@ mod canary;
 mod database;
 mod maintenance;
 mod notify_guard;
+mod revoked_tokens;
 mod warm_up;
 
 use std::net::SocketAddr;

@@ -12,11 +12,12 @@ use super::super::Source;
 use super::compute::{Computed, DERIVE_MS, compute, is_of_mapping};
 use super::existing_orders;
 use super::failure::{self, Failure};
-use super::hidden_rows::{self, WrittenRows};
+use super::hidden_rows;
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use super::watch::GONE;
 use super::write;
+use super::written_rows::WrittenRows;
 use super::{Derived, function, projection};
 use crate::infra::db::QueryError;
 

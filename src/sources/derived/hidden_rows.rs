@@ -2,7 +2,7 @@
 //! SQL expressions cannot read these rows. A new policy may show them later, without a write. So the projector, the
 //! background task that computes orders, retries the orders.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::super::Source;
 use super::super::access;
@@ -10,41 +10,8 @@ use super::compute::Computed;
 use super::failure::Failure;
 use super::function;
 use super::project::PublishedResults;
+use super::written_rows::WrittenRows;
 use crate::infra::db::Transaction;
-
-/// The rows of the shop's table of orders that a batch processes. These are rows that were written or deleted, and rows
-/// of orders whose computation failed before.
-#[derive(Debug, Default)]
-pub(super) struct WrittenRows {
-    /// The keys of the orders whose row was written. The value is true if the last write deleted the row or gave the
-    /// row another key.
-    is_gone: BTreeMap<String, bool>,
-    /// The transaction that deleted the row, by the row's key. It is the last one if there are several.
-    deleted_by: BTreeMap<String, u64>,
-    /// The keys of the orders whose row was deleted by one transaction and inserted again by another one.
-    replaced: BTreeSet<String>,
-    /// The keys of the orders that the batch computes again, because their computation failed before.
-    pub retried: BTreeSet<String>,
-}
-
-impl WrittenRows {
-    /// Records a write of a row by the transaction `xid`. The caller must pass the writes of one row in the order in which
-    /// they were made.
-    pub fn change(&mut self, key: &str, is_gone: bool, xid: u64) {
-        if is_gone {
-            self.deleted_by.insert(key.to_owned(), xid);
-        } else if self.deleted_by.get(key).is_some_and(|deleted_by| *deleted_by != xid) {
-            self.replaced.insert(key.to_owned());
-        }
-        self.is_gone.insert(key.to_owned(), is_gone);
-    }
-
-    /// Whether the row that the table has with this key now replaces an older row with the same key. If the batch ends
-    /// with a delete of the row, a transaction whose changes come in the next batch has inserted the row again.
-    pub fn is_replaced(&self, key: &str) -> bool {
-        self.replaced.contains(key) || self.is_gone.get(key) == Some(&true)
-    }
-}
 
 /// Finds the orders among `keys` that could not be computed because row level security hides their rows. Returns a
 /// failure for each of these orders.
@@ -57,7 +24,7 @@ pub(super) async fn find(
     rows: &WrittenRows,
 ) -> Result<Vec<Failure>, tokio_postgres::Error> {
     let found: HashSet<&String> = computed.orders.iter().map(|order| &order.key).collect();
-    let was_there = |key: &String| match rows.is_gone.get(key) {
+    let was_there = |key: &String| match rows.is_gone(key) {
         Some(is_gone) => !is_gone,
         None => rows.retried.contains(key) || published.is_known(key),
     };

@@ -28,6 +28,7 @@ pub mod trim;
 mod watch;
 mod watched_rows;
 mod write;
+mod written_rows;
 
 use super::mapping::Mapping;
 use super::mapping::derived::{Derived, HIDDEN, extra_name};
