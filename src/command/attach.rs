@@ -15,6 +15,7 @@ use crate::sources::mapping::Mapping;
 use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
 use crate::sources::propose::propose;
+use crate::sources::validate::warnings_of_rows;
 use anyhow::bail;
 use tokio_postgres::error::SqlState;
 
@@ -289,6 +290,9 @@ pub async fn show_newest(
         misspelt,
         has_default_currency,
     } = newest_rows::advice(table, mapping, &orders);
+    if mapping.derived.is_none() {
+        warnings.extend(warnings_of_rows(client, table, mapping).await?);
+    }
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);

@@ -8,20 +8,14 @@ use crate::infra::db::GenericClient;
 /// Maximum number of words of a CHECK constraint that the warnings name. A longer list is hardly one of statuses.
 const LISTED_WORDS: usize = 30;
 
-/// Adds problems and warnings, one line each. They name status words of the mapping that the column cannot hold, words of
-/// the column's type or CHECK constraint that the mapping lacks, and statuses without a word.
-pub(super) async fn validate(
-    client: &impl GenericClient,
-    table: &Table,
-    mapping: &Mapping,
-    problems: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<(), tokio_postgres::Error> {
+/// Adds problems and warnings, one line each. They name status words of the mapping that the column cannot hold, labels of
+/// the column's enum type that the mapping lacks, and statuses without a word.
+pub(super) fn validate(table: &Table, mapping: &Mapping, problems: &mut Vec<String>, warnings: &mut Vec<String>) {
     without_word(mapping, problems, warnings);
     let words = &mapping.status;
     let column = table.column(&words.column.name);
     let Some(column) = column.filter(|_| words.column.path.is_empty()) else {
-        return Ok(());
+        return;
     };
     for word in words.all().filter(|word| !can_hold(column, word)) {
         problems.push(match column.labels.is_empty() {
@@ -36,16 +30,29 @@ pub(super) async fn validate(
             ),
         });
     }
-    let mut possible = column.labels.clone();
-    if possible.is_empty() {
-        possible = listed_by_checks(client, table, column).await?;
-    }
-    for label in possible.iter().filter(|label| words.meaning(label).is_none()) {
-        warnings.push(format!(
-            "status: `{label}` means nothing yet: an order that has it rings, and shows that word"
-        ));
-    }
-    Ok(())
+    warnings.extend(without_meaning(mapping, &column.labels));
+}
+
+/// The warnings about words of the status column's CHECK constraints that the mapping lacks. Postgres reads a constraint
+/// only under a lock on the table.
+pub(super) async fn missing_of_checks(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let words = &mapping.status;
+    let column = table.column(&words.column.name);
+    let column = column.filter(|column| words.column.path.is_empty() && column.labels.is_empty());
+    let Some(column) = column else {
+        return Ok(Vec::new());
+    };
+    let listed = listed_by_checks(client, table, column).await?;
+    Ok(without_meaning(mapping, &listed).collect())
+}
+
+fn without_meaning<'a>(mapping: &'a Mapping, words: &'a [String]) -> impl Iterator<Item = String> + 'a {
+    let missing = words.iter().filter(|word| mapping.status.meaning(word).is_none());
+    missing.map(|word| format!("status: `{word}` means nothing yet: an order that has it rings, and shows that word"))
 }
 
 fn without_word(mapping: &Mapping, problems: &mut Vec<String>, warnings: &mut Vec<String>) {

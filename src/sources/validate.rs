@@ -36,9 +36,8 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
         key(client, table, &mapping.key, &mut findings).await?;
     }
     let Findings { problems, warnings } = &mut findings;
-    status_words::validate(client, table, mapping, problems, warnings).await?;
+    status_words::validate(table, mapping, problems, warnings);
     paid_words(table, mapping, &mut findings);
-    fractions(client, table, mapping, &mut findings).await?;
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
@@ -49,6 +48,18 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     let access = access::row_security(client, table, mapping).await?;
     findings.warnings.extend(access.missing.into_iter().chain(access.notes));
     Ok(findings)
+}
+
+/// Warnings that need a lock on the table: about words of its CHECK constraints, and about amounts of its newest rows. Only
+/// commands of a person ask for them, because `vestnik migrate` must not wait for a locked table.
+pub async fn warnings_of_rows(
+    client: &Client,
+    table: &Table,
+    mapping: &Mapping,
+) -> Result<Vec<String>, catalog::Error> {
+    let mut warnings = status_words::missing_of_checks(client, table, mapping).await?;
+    fractions(client, table, mapping, &mut warnings).await?;
+    Ok(warnings)
 }
 
 fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
@@ -183,7 +194,7 @@ async fn fractions(
     client: &impl GenericClient,
     table: &Table,
     mapping: &Mapping,
-    findings: &mut Findings,
+    warnings: &mut Vec<String>,
 ) -> Result<(), catalog::Error> {
     let fields = &mapping.fields;
     let amounts = [("total", &fields.total), ("change_from", &fields.change_from)];
@@ -211,7 +222,7 @@ async fn fractions(
         let (rows, text): (i64, Option<&str>) = (found.try_get(0)?, found.try_get(1)?);
         if let Some(text) = text {
             let read = minor_units(text, Unit::Minor, Currency::DEFAULT).unwrap_or_default();
-            findings.warnings.push(format!(
+            warnings.push(format!(
                 "fields.{key}: {rows} of the newest rows have a fraction, and `unit = \"minor\"` counts cents: {text} is read as {read} cents: \
                  write unit = \"major\" where {text} is an amount of that size"
             ));

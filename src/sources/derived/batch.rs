@@ -104,10 +104,11 @@ pub(super) async fn batch(
     if taken.is_truncated {
         write::truncate(transaction, source).await?;
     }
+    // Orders that changes of this batch affect are left out of `all_rows`, which appends no event for them.
+    lead(transaction, source, &mut taken, &mut done).await?;
     if taken.all_rows {
         all_rows(transaction, source, derived, &taken.orders, &mut done).await?;
     }
-    lead(transaction, source, &mut taken, &mut done).await?;
     if taken.is_watched_truncated {
         let now = OffsetDateTime::now_utc();
         for key in open_keys(transaction, source).await? {

@@ -150,7 +150,7 @@ async fn a_keys_query_that_gives_no_keys_is_named_and_ends_when_it_is_mended() {
     );
     app.database.attach(mapping).await;
     app.database
-        .until("select not exists (select from vestnik.vst_projection_failure)")
+        .until("select not exists (select from vestnik.vst_projection_failure) and not exists (select from vestnik.vst_change)")
         .await;
     app.write("update addresses set street = 'Nevsky 3'").await;
     assert_eq!(panel.event().await["data"]["address"], "Nevsky 3");
