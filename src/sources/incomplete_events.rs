@@ -1,6 +1,6 @@
 //! Finds rows whose events were recorded without a store or without a key, because the column had another name
 //! meanwhile. Such events reach nobody, or cannot be answered. Once the column has its name again, for example after a
-//! reverted migration, this module records the rows anew, so that they ring late. `vestnik serve` does so with each run
+//! reverted migration, this module records the rows again, so that they ring late. `vestnik serve` does so with each run
 //! of the reconciler; the health report counts the rows until then.
 
 use std::collections::HashMap;
@@ -95,17 +95,17 @@ impl Incomplete {
         table: &Table,
         mapping: &Mapping,
     ) -> Result<i64, tokio_postgres::Error> {
-        let mut rows = 0;
-        for untold in self.rows(client, id, table, mapping).await? {
-            let sql = format!("select count(*) from ({}) r where not r.is_told", untold.sql);
-            match client.query_one(&sql, &untold.parameters()).await {
-                Ok(row) => rows += row.try_get::<_, i64>(0)?,
+        let mut count = 0;
+        for rows in self.rows(client, id, table, mapping).await? {
+            let sql = format!("select count(*) from ({}) r where not r.is_told", rows.sql);
+            match client.query_one(&sql, &rows.parameters()).await {
+                Ok(row) => count += row.try_get::<_, i64>(0)?,
                 // A key that does not fit the column's present type belongs to no row.
                 Err(error) if error.as_db_error().is_some() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(rows)
+        Ok(count)
     }
 
     /// The statements that select the rows of a source. Empty, without a query, if the source has no incomplete events.

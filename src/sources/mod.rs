@@ -11,6 +11,7 @@ mod attach_error;
 pub mod canary;
 pub mod catalog;
 pub mod changes;
+mod check_lists;
 pub mod derived;
 pub mod health;
 pub mod incomplete_events;

@@ -1,6 +1,7 @@
 //! Checks the status words of a mapping against the values that the status column can hold.
 
 use super::catalog::{Table, TableColumn};
+use super::check_lists;
 use super::mapping::Mapping;
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
@@ -106,60 +107,10 @@ async fn listed_by_checks(
     table: &Table,
     column: &TableColumn,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
-         join pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum] \
-         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 order by c.conname";
-    let mut words: Vec<String> = Vec::new();
-    for row in client.query(CHECKS, &[&table.oid, &column.name]).await? {
-        let listed = listed(row.try_get(0)?)
-            .into_iter()
-            .filter(|word| can_hold(column, word));
-        words.extend(listed);
-    }
+    let mut words = check_lists::words(client, table, column).await?;
+    words.retain(|word| can_hold(column, word));
     match words.len() > LISTED_WORDS {
         true => Ok(Vec::new()),
         false => Ok(words),
-    }
-}
-
-/// The words or numbers that a CHECK constraint lists: `CHECK ((state = ANY (ARRAY['new'::text, 'done'::text])))`. Empty
-/// for a constraint of another form, such as a range.
-fn listed(check: &str) -> Vec<String> {
-    let Some((_, list)) = check.split_once("= ANY (") else {
-        return Vec::new();
-    };
-    let list = list.split_once("ARRAY[").map_or(list, |(_, list)| list);
-    let list = list.split_once(']').map_or(list, |(list, _)| list);
-    if list.contains('\'') {
-        // The texts stand between quotes, and the casts between the texts.
-        return list.split('\'').skip(1).step_by(2).map(str::to_owned).collect();
-    }
-    let words = list.split(',').map(str::trim);
-    words
-        .filter(|word| word.parse::<i64>().is_ok())
-        .map(str::to_owned)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_words_of_a_check_are_read() {
-        for (check, words) in [
-            (
-                "CHECK ((state = ANY (ARRAY['new'::text, 'in work'::text])))",
-                vec!["new", "in work"],
-            ),
-            (
-                "CHECK (((state)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
-                vec!["a", "b"],
-            ),
-            ("CHECK ((state = ANY (ARRAY[1, 2, 4])))", vec!["1", "2", "4"]),
-            ("CHECK ((state > 0))", vec![]),
-        ] {
-            assert_eq!(listed(check), words, "{check}");
-        }
     }
 }

@@ -181,7 +181,7 @@ impl Derived {
 }
 
 /// A reference to the member `name` in the JSON column `data` of the projection table, which holds the computed orders.
-fn value(name: &str) -> Column {
+pub(in crate::sources) fn value(name: &str) -> Column {
     Column {
         name: "data".into(),
         path: vec![name.to_owned()],

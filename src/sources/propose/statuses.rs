@@ -9,6 +9,7 @@ use super::words::ProposedWords;
 use super::{Columns, Draft, TypeWords, beginnings, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
+use crate::sources::check_lists;
 use crate::sources::sql::ident;
 
 /// Maximum number of rows from which status words are collected.
@@ -234,20 +235,10 @@ async fn words_of(
     table: &Table,
     column: &TableColumn,
 ) -> Result<ColumnWords, catalog::Error> {
-    const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
-         join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
-         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 \
-         union all \
-         (with recursive domain (type) as ( \
-             select atttypid from pg_attribute where attrelid = $1 and attname = $2 \
-             union all select t.typbasetype from domain d join pg_type t on t.oid = d.type where t.typtype = 'd') \
-          select pg_get_constraintdef(c.oid) from domain d join pg_constraint c on c.contypid = d.type where c.contype = 'c')";
     let mut words: Vec<(String, i64)> = column.labels.iter().map(|label| (label.clone(), 0)).collect();
     if words.is_empty() {
-        for row in client.query(CHECKS, &[&table.oid, &column.name]).await? {
-            let listed = listed_words(row.try_get(0)?);
-            words.extend(listed.into_iter().map(|word| (word, 0)));
-        }
+        let listed = check_lists::words(client, table, column).await?;
+        words.extend(listed.into_iter().map(|word| (word, 0)));
     }
     let is_closed = !words.is_empty();
     words.extend(default_word(column).filter(|_| !is_closed).map(|word| (word, 0)));
@@ -273,34 +264,6 @@ async fn words_of(
     Ok(ColumnWords { words, is_closed })
 }
 
-/// The words or numbers that a CHECK constraint lists. Example of `check`:
-/// `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
-fn listed_words(check: &str) -> Vec<String> {
-    // A CHECK constraint with a range or a pattern does not list words.
-    if [" ~", ">", "<", " LIKE ", "length("]
-        .iter()
-        .any(|part| check.contains(part))
-    {
-        return Vec::new();
-    }
-    let mut words = Vec::new();
-    let mut rest = check;
-    while let Some((_, behind)) = rest.split_once('\'') {
-        let Some((word, after)) = behind.split_once('\'') else {
-            break;
-        };
-        words.push(word.to_owned());
-        rest = after;
-    }
-    if words.is_empty() {
-        let numbers = check
-            .split(|c: char| !c.is_ascii_digit() && c != '-')
-            .filter(|part| part.parse::<i64>().is_ok());
-        words.extend(numbers.map(str::to_owned));
-    }
-    words
-}
-
 /// The status word of a new row, from the column's default, such as `'pending'::text` or `0`. `None`: the default is
 /// missing or computed.
 fn default_word(column: &TableColumn) -> Option<String> {
@@ -309,22 +272,4 @@ fn default_word(column: &TableColumn) -> Option<String> {
         return rest.split('\'').next().map(str::to_owned);
     }
     default.parse::<i64>().is_ok().then(|| default.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_check_lists_its_words() {
-        assert_eq!(
-            listed_words("CHECK ((status = ANY (ARRAY['new'::text, 'in work'::text])))"),
-            ["new", "in work"]
-        );
-        assert_eq!(
-            listed_words("CHECK ((status = ANY (ARRAY[10, 20, 30])))"),
-            ["10", "20", "30"]
-        );
-        assert_eq!(listed_words("CHECK ((total > 0))"), Vec::<String>::new());
-    }
 }

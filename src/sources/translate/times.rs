@@ -4,8 +4,8 @@ use time::OffsetDateTime;
 
 use super::{Row, not_read};
 use crate::domain::subject::Unreadable;
-use crate::sources::mapping::derived::Derived;
-use crate::sources::mapping::{Column, TimeColumn};
+use crate::sources::mapping::TimeColumn;
+use crate::sources::mapping::derived::{Derived, value};
 use crate::sources::zone;
 
 /// The time in a column. `None`: the column is null, or its value is not a time.
@@ -22,11 +22,9 @@ pub(super) fn moment(
 /// Marks `created_at` as unreadable if the value of its SQL expression is no time. The row's column `created_at` does
 /// not show this: it then holds the time when the order was first computed.
 pub(super) fn mark_creation_time(derived: &Derived, row: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
-    let value = Column {
-        name: "data".into(),
-        path: vec!["created_at".into()],
+    let Some(text) = row.text(&value("created_at")) else {
+        return;
     };
-    let Some(text) = row.text(&value) else { return };
     if zone::moment(&text, &derived.zone).is_none() {
         not_read::<()>("created_at", &text, unreadable);
     }
