@@ -64,7 +64,7 @@ export function sendQueued(store) {
     pressed.delete(item.key);
     const known = find(item.key);
     // Send the press even if this page no longer knows the order: the server compares the status with `from`.
-    if (known && known.status !== item.status) import("./failure.js").then(({ tellOvertaken }) => tellOvertaken(item, known.status));
+    if (known && known.status !== item.status) import("./actionfailure.js").then(({ tellOvertaken }) => tellOvertaken(item, known.status));
     else act(items.get(item.key) ?? item, to, more);
     changed(item.key);
   }
@@ -113,7 +113,7 @@ async function send(item, to, more) {
     return true;
   } catch (error) {
     settle(item.key);
-    import("./failure.js").then(({ tellFailure }) => tellFailure(item, to, error, () => act(item, to, more)));
+    import("./actionfailure.js").then(({ tellFailure }) => tellFailure(item, to, error, () => act(item, to, more)));
     return false;
   }
 }

@@ -16,7 +16,7 @@ import { connectionOf, live, storeNotice } from "./connection.js";
 import { forgetMinutes } from "./minutes.js";
 import { apply, items, subject, unanswered } from "./orders.js";
 import { setPause } from "./pause.js";
-import { printIfDue } from "./prints.js";
+import { printIfDue } from "./autoprint.js";
 import { proveRendered } from "./rendered.js";
 import { giveToEverybody, isOwn, isShown, takeFromEverybody } from "./stations.js";
 import { handleStock } from "./stock.js";
@@ -206,7 +206,7 @@ function tellOverwritten(event) {
   const answer = event.data?.overwritten_answer;
   const about = answer && subject(event);
   const item = about && items.get(about.key);
-  if (item && !event.replayed && isOwn(item)) import("./failure.js").then((failure) => failure.tellOverwritten(item, answer));
+  if (item && !event.replayed && isOwn(item)) import("./actionfailure.js").then((failure) => failure.tellOverwritten(item, answer));
 }
 
 /** Handles an order that nobody has answered in time: it rings again, with the urgent sound. @param {VestnikEvent} event */

@@ -8,7 +8,7 @@ import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { items } from "./orders.js";
 import { isShown } from "./stations.js";
-import { moving, still } from "./still.js";
+import { moving, still } from "./presslock.js";
 import { pressed } from "./actions.js";
 
 /** How often the clocks on the visible cards are updated. */

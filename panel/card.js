@@ -6,7 +6,7 @@ import { clock, dayAndTime, t, time } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
 import { isLater, minutesFor, stepper } from "./minutes.js";
 import { isQueued, queuedRow } from "./queue.js";
-import { printOf } from "./prints.js";
+import { printOf } from "./autoprint.js";
 import { dishesOf, isOwnLine, namesOf } from "./stations.js";
 import { isTickable, isTicked, lineIds, toggleTick } from "./ticks.js";
 import { act, cancelQueued, pressed } from "./actions.js";

@@ -7,10 +7,10 @@ import { dayAndTime, t } from "./i18n.js";
 import { isManager, live } from "./connection.js";
 import { ordersOf, showDay } from "./day.js";
 import { showFigures } from "./stats.js";
-import { fits } from "./find.js";
+import { fits } from "./search.js";
 import { openOrder } from "./order.js";
 import { isOpen, keepClosed } from "./orders.js";
-import { reasonOf } from "./failure.js";
+import { reasonOf } from "./actionfailure.js";
 
 const PAGE = 100;
 /** The time span of the summary ends this far in the future, because the server's clock may be ahead of the tablet's clock. */

@@ -13,8 +13,8 @@ import { t } from "./i18n.js";
 import { connectionOf } from "./connection.js";
 import { stepper } from "./minutes.js";
 import { find, items, unanswered } from "./orders.js";
-import { print, printOf } from "./prints.js";
-import { still } from "./still.js";
+import { print, printOf } from "./autoprint.js";
+import { still } from "./presslock.js";
 import { act, delay, pressed, stepBefore, takeBack } from "./actions.js";
 
 /** The most characters of a reason that the server accepts. */

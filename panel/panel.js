@@ -15,9 +15,9 @@ import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { byId, button, say } from "./dom.js";
 import { oncePerFrame } from "./frame.js";
-import { holdBack, setUpGuard } from "./guard.js";
+import { holdBack, setUpGuard } from "./leaveguard.js";
 import { loadLanguage, t, setZone } from "./i18n.js";
-import { keepBoard, restoreBoard } from "./keep.js";
+import { keepBoard, restoreBoard } from "./savedboard.js";
 import { clearNotice, clearStoreNotice, connect, disconnect, isReached, live, notice, showLight, storeName, storeNotice } from "./connection.js";
 import { find, items, kindOf, load, loadAhead, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
@@ -25,7 +25,7 @@ import { applyTheme, change, isStarted, keptKey, keysOf, settings, takeKeyFromAd
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { learnStock, showStock } from "./stock.js";
-import { setUpTools } from "./tools.js";
+import { setUpTools } from "./toolstrip.js";
 import { Api } from "./vestnik.js";
 import { onPressed, restorePresses, sendQueued } from "./actions.js";
 
@@ -57,7 +57,7 @@ async function start() {
     bookings: new Board(byId("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
   document.addEventListener("vestnik:looked", ({ detail: key }) => redrawOne(key, true));
-  byId("find-open").addEventListener("click", () => import("./find.js").then(({ showFind }) => showFind()));
+  byId("find-open").addEventListener("click", () => import("./search.js").then(({ showFind }) => showFind()));
   byId("all-day-open").addEventListener("click", () => {
     change({ allDay: !settings.allDay });
     showAllDay();
@@ -65,10 +65,10 @@ async function start() {
   document.addEventListener("vestnik:tick", () => settings.allDay && showAllDay());
   setUpGuard(show);
   setUpTools();
-  byId("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
-  byId("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
+  byId("pause-open").addEventListener("click", () => import("./pausedialog.js").then(({ askForPause }) => askForPause()));
+  byId("stock-open").addEventListener("click", () => import("./stockdialog.js").then(({ openStock }) => openStock()));
   document.addEventListener("vestnik:tick", showStock);
-  byId("stations-open").addEventListener("click", () => import("./stationing.js").then(({ askForStations }) => askForStations()));
+  byId("stations-open").addEventListener("click", () => import("./stationdialog.js").then(({ askForStations }) => askForStations()));
   document.addEventListener("vestnik:look", () => {
     redraw();
     if (document.body.dataset.view === "history") show("history");
@@ -87,7 +87,7 @@ async function start() {
   document.querySelectorAll("[data-view-of]").forEach((tab) => tab.addEventListener("click", () => show(tab.dataset.viewOf)));
   addEventListener("hashchange", () => {
     const key = takeKeyFromAddress();
-    if (key && live.connection) import("./ending.js").then(({ takeOver }) => takeOver(key));
+    if (key && live.connection) import("./endshift.js").then(({ takeOver }) => takeOver(key));
     else if (key) showShift(key);
   });
   // After a reload, a browser allows sound only at the next press. A touch counts as a press when the finger is
@@ -206,7 +206,7 @@ async function loadLists(opened, why) {
   markKept();
   redraw(isSettled || wasKept ? KINDS : ["bookings"]);
   syncRinging();
-  if (gone.length) import("./missed.js").then(({ alertMissedCancellations }) => alertMissedCancellations(store, gone));
+  if (gone.length) import("./missedcancellations.js").then(({ alertMissedCancellations }) => alertMissedCancellations(store, gone));
   if (unavailable.length) storeNotice(store, "unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else clearStoreNotice(store, "unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
@@ -280,7 +280,7 @@ function showCount() {
   if (settings.allDay) import("./allday.js").then(({ countAllDay }) => countAllDay());
   beside?.showStationBar();
   beside?.showStoreBar();
-  if (document.body.dataset.view === "bookings") import("./bookday.js").then(({ showBookingDay }) => showBookingDay());
+  if (document.body.dataset.view === "bookings") import("./bookings.js").then(({ showBookingDay }) => showBookingDay());
   live.stores.forEach(({ connection }) => connection.watchClosely(items.size > 0));
   if (live.connection) keepBoard();
   showCalm();

@@ -54,7 +54,7 @@ async function change(store, ask) {
     setPause(store, await ask(connectionOf(store).api));
     return true;
   } catch (error) {
-    const { reasonOf } = await import("./failure.js");
+    const { reasonOf } = await import("./actionfailure.js");
     toast(t("pause.failed"), { kind: "problem", detail: reasonOf(error), sign: "stop", about: "pause" });
     return false;
   }

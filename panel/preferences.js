@@ -2,13 +2,13 @@
 
 import { knownOfNotifications, knownOfScreen } from "./device.js";
 import { byId } from "./dom.js";
-import { askToInstall } from "./guard.js";
+import { askToInstall } from "./leaveguard.js";
 import { showHandover } from "./handover.js";
 import { LANGUAGES, loadLanguage, t, spoken } from "./i18n.js";
 import { live, showLight } from "./connection.js";
 import { change, settings, USUAL_MINUTES } from "./settings.js";
 import { options, setUpPrinting, showPrinting } from "./printsettings.js";
-import { endShift, forgetDevice } from "./ending.js";
+import { endShift, forgetDevice } from "./endshift.js";
 import { askAgain, showGrant, tryOut } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];

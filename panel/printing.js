@@ -4,7 +4,7 @@ import { button } from "./dom.js";
 import { signedNumber } from "./facts.js";
 import { t } from "./i18n.js";
 import { live, notice, clearNotice } from "./connection.js";
-import { failedPrints, print, printOf, setPrint } from "./prints.js";
+import { failedPrints, print, printOf, setPrint } from "./autoprint.js";
 import { DOTS, escpos } from "./escpos.js";
 import { codeOf, send } from "./printer.js";
 import { raster } from "./raster.js";

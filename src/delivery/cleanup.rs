@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
+use crate::infra::periodic::Periodic;
 use crate::sources::derived::trim;
 use crate::token::idempotency::KEPT;
 
@@ -15,22 +16,19 @@ use crate::token::idempotency::KEPT;
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The most rows of each kind that one batch deletes.
 const BATCH_ROWS: i64 = 1000;
+/// The pause after a full batch.
+const BATCH_PAUSE: Duration = Duration::from_secs(1);
 /// How long to keep answers to commands, link codes, requests to shops' APIs, and chats that were never linked.
 const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deletes old rows until the shutdown. `retention` is the age at which status changes, past alarms and closed orders
 /// of derived sources are deleted.
 pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
-    let mut pause = INTERVAL;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-        pause = INTERVAL;
+    let mut periodic = Periodic::later(INTERVAL, &stop);
+    while periodic.next_run().await {
         match delete_old(&pool, retention).await {
             // A batch was full, so there may be more old rows.
-            Ok(forgotten) if forgotten >= BATCH_ROWS.unsigned_abs() => pause = Duration::from_secs(1),
+            Ok(forgotten) if forgotten >= BATCH_ROWS.unsigned_abs() => periodic.set_next_pause(BATCH_PAUSE),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "what is over could not be forgotten"),
         }

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::due_event::DueEvent;
-use super::{closed, late, list_button, pause};
+use super::{closed_store, late_order, list_button, pause};
 use crate::domain::event::{EventId, EventType, JournalEvent};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db;
@@ -119,7 +119,7 @@ async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Resul
     let written = async {
         insert(&attempt, due).await?;
         list_button::enqueue(&attempt, due).await?;
-        late::promise(&attempt, due).await
+        late_order::promise(&attempt, due).await
     };
     match written.await {
         Ok(()) => attempt.commit().await.map(|()| Written::All),
@@ -200,7 +200,7 @@ async fn insert(
              from enqueued p join due d on d.id = p.event_id and d.urgent \
              where l.chat_id = p.chat_id and l.store_id = p.store_id and l.blocked_at is not null) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)",
-        closed::is_closed("e.store_id")
+        closed_store::is_closed("e.store_id")
     );
     let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
     let subjects: Vec<&str> = due.iter().map(|due| due.subject.as_str()).collect();

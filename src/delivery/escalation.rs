@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::infra::db::{Pool, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::closed;
+use super::closed_store;
 use super::lane::ChatId;
 use crate::domain::event::{EventType, StoreId, SubjectId};
 use crate::domain::status::{Status, SubjectKind};
@@ -92,7 +92,7 @@ async fn advance_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), 
          from vestnik.vst_escalation l join vestnik.vst_event e on e.id = l.event_id \
          left join vestnik.vst_store s on s.id = l.store_id \
          where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked",
-        closed::is_closed("l.store_id")
+        closed_store::is_closed("l.store_id")
     );
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;

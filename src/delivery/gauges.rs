@@ -6,6 +6,7 @@ use metrics::Label;
 use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
+use crate::infra::periodic::Periodic;
 
 /// The time between two updates of the gauges.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -19,13 +20,10 @@ pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Lab
 /// serves only one database, and the gauges have no such label.
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
     let labels: Vec<Label> = database_label(database).collect();
-    loop {
+    let mut periodic = Periodic::now(INTERVAL, stop);
+    while periodic.next_run().await {
         if let Err(error) = publish(pool, &labels).await {
             tracing::debug!(%error, "the figures of the durable sends could not be read");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = stop.cancelled() => return,
         }
     }
 }

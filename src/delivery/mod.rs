@@ -2,7 +2,7 @@
 //! delivery is a row: one message that is owed to a chat. `enqueue` turns events into deliveries. `queue` claims
 //! deliveries within Telegram's limits, in one of a chat's two `lane`s (messages and edits). `choice` picks a chat's
 //! next message, and `next_message` has the kinds of messages. `list_button` removes the buttons of answered orders
-//! from lists. `worker` sends the message, `next_state` decides what follows from the outcome, and `complete` saves it.
+//! from lists. `worker` sends the message, `next_state` decides what follows from the outcome, and `send_outcome` saves it.
 //! `channel` is the trait that Telegram and the escalation webhook implement. `dead_letter` marks unreadable deliveries
 //! as dead, `cleanup` deletes old rows, and `gauges` has the metrics. `chat_state` handles chats that take no messages,
 //! `migrate` gives a group its new id, and `shared_bot` decides which node polls Telegram for updates. `escalation`
@@ -15,8 +15,7 @@ pub mod chat_links;
 pub mod chat_state;
 pub mod choice;
 pub mod cleanup;
-mod closed;
-pub mod complete;
+mod closed_store;
 mod dead_letter;
 mod due_event;
 pub mod enqueue;
@@ -25,9 +24,8 @@ pub mod escalation_webhook;
 pub mod event_view;
 mod gauges;
 pub mod lane;
-pub mod late;
+pub mod late_order;
 mod list_button;
-pub mod migrate;
 pub mod next_message;
 mod next_state;
 mod note;
@@ -36,7 +34,9 @@ mod pause;
 pub mod queue;
 pub mod reopen;
 pub mod retry;
+pub mod send_outcome;
 pub mod shared_bot;
+pub mod supergroup;
 pub mod today;
 pub mod unattended_alarm;
 pub mod webhook_endpoint;

@@ -13,7 +13,7 @@ use super::channel::Claim;
 use super::choice::{DigestRule, next_work};
 use super::lane::{self, ChatId, Lane};
 use super::next_message::Work;
-use super::{complete, dead_letter, list_button};
+use super::{dead_letter, list_button, send_outcome};
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
@@ -65,7 +65,7 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
     }
     db::with_timeout(async {
         let client = pool.get().await?;
-        complete::expire_leases(&client).await?;
+        send_outcome::expire_leases(&client).await?;
         Ok(Claimed::Idle(next_due(&client, rules).await?))
     })
     .await
@@ -82,7 +82,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
     // Hold the chat for longer than the lease. If this send ends together with the lease, a pause still remains before
     // the next send.
-    let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
+    let held_s = rules.lease.as_secs_f64() + send_outcome::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
         return Ok(None);
@@ -126,7 +126,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
 
 /// Returns SQL that claims both a chat and a slot, or neither. A slot is the right to make one of the bot's sends per
 /// second. The statement skips rows that another node has locked. It gives the chat and the slot the same end time, by
-/// which `complete::release` recognizes the slot of a claim.
+/// which `send_outcome::release` recognizes the slot of a claim.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
     let (next_at, wakes_at, until) = (own.next_at, own.wakes_at, own.leased_until);

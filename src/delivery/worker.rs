@@ -15,16 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{ChatChannel, Claim, Outage, SendOutcome};
 use super::choice::DigestRule;
-use super::complete::{self, Completion};
 use super::enqueue::{self, Enqueued};
 use super::gauges::{self, database_label};
 use super::next_state::is_last_refusal;
 use super::queue::{self, Claimed, Rules};
-use super::{escalation, escalation_webhook, late, unattended_alarm};
+use super::send_outcome::{self, Completion};
+use super::{escalation, escalation_webhook, late_order, unattended_alarm};
 use crate::delivery::shared_bot;
 use crate::infra::backoff::Backoff;
 use crate::infra::config::{Telegram, Webhook};
 use crate::infra::db::{self, QueryError};
+use crate::infra::periodic::Periodic;
 use crate::sources::registry::Registry;
 use crate::text::catalog;
 
@@ -205,7 +206,7 @@ impl<C: ChatChannel> Worker<C> {
                 failures.fetch_add(1, Ordering::Relaxed);
             }
             SendOutcome::Sent(_) if failures.swap(0, Ordering::Relaxed) >= FAILURES_OF_ALL => {
-                match complete::hurry(&self.pool).await {
+                match send_outcome::hurry(&self.pool).await {
                     Ok(()) => self.enqueued.notify_one(),
                     Err(error) => tracing::warn!(%error, "what failed before waits out its pauses"),
                 }
@@ -217,7 +218,7 @@ impl<C: ChatChannel> Worker<C> {
     async fn complete(&self, claim: &Claim, outcome: &SendOutcome) {
         let mut backoff = Backoff::new();
         for _ in 0..COMPLETE_ATTEMPTS {
-            match complete::complete(&self.pool, claim, outcome).await {
+            match send_outcome::complete(&self.pool, claim, outcome).await {
                 Ok(Completion::Saved(chats)) => {
                     if chats.is_any() {
                         self.enqueued.notify_one();
@@ -269,13 +270,14 @@ impl<C: ChatChannel> Worker<C> {
     }
 
     async fn advance(&self, enqueued: &Notify, stop: &CancellationToken) {
-        loop {
+        let mut periodic = Periodic::now(IDLE, stop);
+        while periodic.next_run().await {
             match escalation::advance(&self.pool, &self.sources).await {
                 Ok(0) => {}
                 Ok(_) => enqueued.notify_one(),
                 Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be advanced"),
             }
-            match late::report(&self.pool).await {
+            match late_order::report(&self.pool).await {
                 Ok(0) => {}
                 Ok(_) => enqueued.notify_one(),
                 Err(error) => tracing::warn!(%error, "which orders are late is not known"),
@@ -284,10 +286,6 @@ impl<C: ChatChannel> Worker<C> {
                 Ok(0) => {}
                 Ok(_) => enqueued.notify_one(),
                 Err(error) => tracing::warn!(%error, "could not check which stores have a panel online"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(IDLE) => {}
-                () = stop.cancelled() => return,
             }
         }
     }

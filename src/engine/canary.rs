@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::event::StoreId;
 use crate::http::{Canary, CanaryFailure, DatabaseContext, Loopback, Unreached};
 use crate::infra::db::QueryError;
+use crate::infra::periodic::Periodic;
 use crate::infra::telemetry::LogLimit;
 use crate::journal::canary;
 use crate::token::Token;
@@ -47,19 +48,16 @@ enum Round {
 impl CanaryTask {
     /// Runs one round after another until the shutdown.
     pub async fn run(self, stop: CancellationToken) {
-        loop {
+        let mut periodic = Periodic::now(self.interval, &stop);
+        while periodic.next_run().await {
             let Some(round) = stop.run_until_cancelled(self.round()).await else {
                 break;
             };
+            if !matches!(round, Round::Ended(Canary::Back)) {
+                periodic.set_next_pause(RETRY_INTERVAL.min(self.interval));
+            }
             if let Round::Ended(state) = round {
                 self.tell(state);
-            }
-            let pause = match round {
-                Round::Ended(Canary::Back) => self.interval,
-                _ => RETRY_INTERVAL.min(self.interval),
-            };
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                break;
             }
         }
         if let Err(error) = canary::retire(&self.database.hub.pool, &self.store).await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::fanout::router::Router;
@@ -15,6 +15,7 @@ use crate::http::{ConnectionLimits, DatabaseContext};
 use crate::infra::db;
 use crate::infra::db::Pool;
 use crate::infra::metrics;
+use crate::infra::periodic::Periodic;
 use crate::journal::{self, Trimmed};
 use crate::sources::health::{self as source_health, Health};
 use crate::sources::incomplete_events::{self, RecordedLate};
@@ -42,10 +43,9 @@ const CLOSE_AFTER: Duration = Duration::from_secs(10);
 /// Watches whether the node can read the journal. If it cannot, tells the sessions, and closes them after
 /// `CLOSE_AFTER`. Otherwise a client would think that its store has no new orders.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
-    let mut ticks = interval(STALE_CHECK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut periodic = Periodic::now(STALE_CHECK_INTERVAL, &stop);
     let mut are_closed = false;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while periodic.next_run().await {
         let Some(age) = health.age() else { continue };
         router.set_stale(!health.is_fresh());
         if age < CLOSE_AFTER {
@@ -62,18 +62,13 @@ pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, s
 
 /// Trims events that are older than the retention, until the shutdown.
 pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToken) {
-    let mut pause = TRIM_INTERVAL;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-        pause = TRIM_INTERVAL;
+    let mut periodic = Periodic::later(TRIM_INTERVAL, &stop);
+    while periodic.next_run().await {
         let trimmed = timeout(TRIM_DEADLINE, journal::trim_batch(&pool, retention)).await;
         match trimmed.unwrap_or(Err(journal::Error::TimedOut)) {
             Ok(Trimmed::Batch(gone)) => {
                 ::metrics::counter!("vestnik_events_trimmed_total").increment(gone);
-                pause = TRIM_PAUSE;
+                periodic.set_next_pause(TRIM_PAUSE);
             }
             Ok(Trimmed::Done(gone)) => ::metrics::counter!("vestnik_events_trimmed_total").increment(gone),
             Ok(Trimmed::Elsewhere) => {}
@@ -85,9 +80,8 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
 /// Ends a store's pause at the end time of the pause. A store's stop list has the items that are out of stock. Removes
 /// an item from this list at the item's end time.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
-    let mut ticks = interval(PAUSE_CHECK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    let mut periodic = Periodic::now(PAUSE_CHECK_INTERVAL, &stop);
+    while periodic.next_run().await {
         if let Err(error) = pause::end_due(&pool).await {
             tracing::warn!(%error, "could not end the pauses that are over");
         }
@@ -134,13 +128,8 @@ async fn record_incomplete(pool: &Pool, database: Option<&str>) {
 /// triggers, no session received events for them in time, so this task logs these rows.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
     let mut reconciler = Reconciler::default();
-    let mut ticks = interval(pause);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
+    let mut periodic = Periodic::now(pause, &stop);
+    while periodic.next_run().await {
         record_incomplete(&pool, database.as_deref()).await;
         match reconciler.look(&pool).await {
             Ok(missed) => {
@@ -183,14 +172,9 @@ pub(super) async fn sample_gauges(
     limits: Arc<ConnectionLimits>,
     stop: CancellationToken,
 ) {
-    let mut ticks = interval(GAUGE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut periodic = Periodic::now(GAUGE_INTERVAL, &stop);
     let mut troubles = vec![Vec::new(); databases.len()];
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
+    while periodic.next_run().await {
         metrics::upkeep();
         let (open, unauthenticated) = limits.count();
         ::metrics::gauge!("vestnik_connections").set(open as f64);

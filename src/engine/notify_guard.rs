@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use metrics::gauge;
 use secrecy::SecretString;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::listener::ListenerSignals;
 use crate::feed::suppression_locks::disturbance::{self, Holder, QueueCheck};
 use crate::feed::suppression_locks::{LockWait, SuppressorSession};
 use crate::infra::db::{Pool, QueryError};
+use crate::infra::periodic::Periodic;
 
 /// Time between two checks. At the highest rate of Postgres, the queue needs about 8 s to reach 30 %.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,11 +55,10 @@ struct Suppression {
 impl NotifyGuard {
     /// Runs a check every second until the shutdown.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut periodic = Periodic::now(CHECK_INTERVAL, &stop);
         let (mut suppression, mut is_filling, mut known) = (None, false, Vec::new());
         let (mut has_failed, mut count) = (false, 0);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        while periodic.next_run().await {
             let check = match disturbance::check_queue(&self.pool).await {
                 Ok(check) => check,
                 Err(error) => {

@@ -7,8 +7,8 @@ use futures::future::join_all;
 
 use super::DatabaseContext;
 use super::error::ApiError;
+use super::hosts_and_origins::Rules;
 use super::request_limits::RequestLimits;
-use super::rules::Rules;
 use super::server::Proxies;
 use crate::domain::event::StoreId;
 use crate::domain::store_set::StoreSet;

@@ -2,12 +2,13 @@
 //! requests; `server` opens the sockets and accepts connections.
 
 mod auth;
+mod auth_without_store;
 mod canary;
 mod databases;
 mod error;
 mod events;
+mod hosts_and_origins;
 mod idempotency;
-mod opened;
 mod operator;
 mod orders;
 mod panel;
@@ -16,7 +17,6 @@ mod receipts;
 mod request;
 mod request_limits;
 mod response;
-mod rules;
 mod server;
 mod sessions;
 mod stock;
@@ -44,8 +44,8 @@ use crate::feed::FeedHealth;
 use crate::feed::listener::ListenState;
 use crate::token::Scope;
 use auth::Access;
+use auth_without_store::TokenAccess;
 use error::ApiError;
-use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
@@ -298,7 +298,7 @@ async fn handle(
             }
         }
         Ok((Handler::Token(scope, location, answer), parameters)) => {
-            match opened::authorize(&databases, &call, scope, location, client).await {
+            match auth_without_store::authorize(&databases, &call, scope, location, client).await {
                 Ok(access) => {
                     call.query.allow_only(parameters)?;
                     return answer(access, call).await;

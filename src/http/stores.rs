@@ -10,8 +10,8 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::auth;
+use super::auth_without_store::{Opened, TokenAccess};
 use super::error::ApiError;
-use super::opened::{Opened, TokenAccess};
 use super::request::ApiRequest;
 use super::response;
 use super::sessions;
@@ -19,7 +19,7 @@ use crate::domain::event::{EventType, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::fanout::router::ManyStores;
 use crate::fanout::session::Session;
-use crate::store::opened::{self, OpenedStore};
+use crate::store::stores_of_token::{self, OpenedStore};
 
 /// Number of stores on one page, if the client gives no limit. The maximum is `PAGE_LIMIT`.
 const PAGE_DEFAULT: usize = 100;
@@ -119,7 +119,7 @@ async fn page(
     let (_turn, pool) = database.hub.reads.turn(&format!("token {}", grant.id)).await?;
     let listed = match access.databases.stores_of(database, &grant.stores) {
         StoreSet::AllBut(others) => {
-            return opened::known_after(pool, after, limit, &others)
+            return stores_of_token::known_after(pool, after, limit, &others)
                 .await
                 .map_err(ApiError::database);
         }
@@ -143,7 +143,7 @@ async fn page(
         }
         here.push(store.as_str().to_owned());
     }
-    let stores = opened::of(pool, &here).await.map_err(ApiError::database)?;
+    let stores = stores_of_token::of(pool, &here).await.map_err(ApiError::database)?;
     Ok((stores, next))
 }
 

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod config;
 pub mod db;
 pub mod metrics;
+pub mod periodic;
 pub mod postgres_binaries;
 pub mod rate_limiter;
 pub mod standard_webhook;

@@ -5,11 +5,11 @@
 mod attendance;
 pub mod card;
 pub mod hours;
-pub mod opened;
 pub mod pause;
 pub mod presence;
 pub mod secret;
 pub mod stock;
+pub mod stores_of_token;
 pub mod until;
 mod zone;
 
@@ -67,7 +67,7 @@ pub struct Holiday {
     pub open: Option<hours::Span>,
 }
 
-/// A new value for the webhook that is called as the last escalation step.
+/// The address that a change of settings gives to a store's webhook. The last escalation step calls this webhook.
 #[derive(Debug)]
 pub enum Webhook {
     /// The store has no webhook.

@@ -14,7 +14,7 @@ use super::callback_query;
 use super::chat::author;
 use super::command::Commands;
 use crate::delivery::shared_bot;
-use crate::delivery::{chat_state, migrate};
+use crate::delivery::{chat_state, supergroup};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
@@ -163,10 +163,10 @@ impl Updates {
         let chat = message.chat.id.0;
         let to = message.migrate_to_chat_id();
         if let Some(to) = to {
-            migrate::migrated(&bot.pool, &bot.sources, chat, to.0).await?;
+            supergroup::migrated(&bot.pool, &bot.sources, chat, to.0).await?;
         }
         if let Some(from) = message.migrate_from_chat_id() {
-            migrate::migrated(&bot.pool, &bot.sources, from.0, chat).await?;
+            supergroup::migrated(&bot.pool, &bot.sources, from.0, chat).await?;
         }
         // If somebody writes in a chat, the chat takes messages again. The service message about a reopened topic also
         // arrives here.

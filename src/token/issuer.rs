@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::jwt::{Claims, DecodedJwt, Jwt, Refused};
 use crate::infra::config::{self, JwtAlgorithm as Algorithm};
+use crate::infra::periodic::Periodic;
 use crate::infra::telemetry::LogLimit;
 
 /// If the issuer's keys are in a file, this is the time between two reads of the file.
@@ -181,16 +182,15 @@ impl Issuer {
 
     /// Reads the keys at intervals, until the shutdown.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        loop {
+        let interval = match &self.settings.keys {
+            config::JwtKeys::File(_) => FILE_INTERVAL,
+            config::JwtKeys::Url(_) => URL_INTERVAL,
+        };
+        let mut periodic = Periodic::now(interval, &stop);
+        while periodic.next_run().await {
             let is_read = self.read(Duration::ZERO).await;
-            let interval = match &self.settings.keys {
-                config::JwtKeys::File(_) => FILE_INTERVAL,
-                config::JwtKeys::Url(_) if is_read => URL_INTERVAL,
-                config::JwtKeys::Url(_) => RETRY_INTERVAL,
-            };
-            tokio::select! {
-                () = tokio::time::sleep(interval) => {}
-                () = stop.cancelled() => return,
+            if !is_read {
+                periodic.set_next_pause(RETRY_INTERVAL.min(interval));
             }
         }
     }

@@ -5,14 +5,14 @@
 pub mod idempotency;
 mod issuer;
 mod jwt;
+mod lookup;
 mod table;
-mod tokens;
 mod usage;
 
 pub use issuer::Issuer;
 pub use jwt::{Jwt, Refused};
+pub use lookup::{LookUps, Looked, Tokens};
 pub use table::{ListedToken, New, Opens, TokenState, Which, create, list, lives, prepare, revoke, rotate, states};
-pub use tokens::{LookUps, Looked, Tokens};
 pub use usage::Usage;
 
 use std::fmt;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, TokenId};
 use crate::infra::db;
+use crate::infra::periodic::Periodic;
 
 /// The time between two checks whether the use of tokens must be saved in Postgres.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
@@ -47,11 +48,8 @@ impl Usage {
     ) {
         let node = format!("{:016x}", fastrand::u64(..));
         let (mut reported, mut reported_at) = (BTreeMap::new(), None::<Instant>);
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(TELL_INTERVAL) => {}
-                () = stop.cancelled() => break,
-            }
+        let mut periodic = Periodic::later(TELL_INTERVAL, &stop);
+        while periodic.next_run().await {
             let now = sessions();
             let mut used = std::mem::take(&mut *self.used());
             used.extend(now.keys());

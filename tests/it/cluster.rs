@@ -66,6 +66,11 @@ impl Cluster {
         std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
     }
 
+    /// Everything that a node has logged so far.
+    pub fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.directory.join(format!("node-{}.log", node + 1))).unwrap()
+    }
+
     /// Sends a signal to a node.
     pub fn signal(&self, node: usize, signal: Signal) {
         kill_process(Pid::from_raw(self.pid(node)).unwrap(), signal).unwrap();

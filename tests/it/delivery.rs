@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use vestnik::delivery::channel::{ChatChannel, SendOutcome, SentMessage};
 use vestnik::delivery::choice::DigestRule;
-use vestnik::delivery::complete::{self, Completion};
 use vestnik::delivery::enqueue::{self, Enqueued};
 use vestnik::delivery::queue::{self, Claimed, Rules};
+use vestnik::delivery::send_outcome::{self, Completion};
 use vestnik::journal;
 
 use crate::support::app::App;
@@ -421,7 +421,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
-        complete::complete(
+        send_outcome::complete(
             &pool,
             &claim,
             &SendOutcome::Sent(Some(SentMessage {
@@ -444,7 +444,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    complete::complete(
+    send_outcome::complete(
         &pool,
         &claim,
         &SendOutcome::Sent(Some(SentMessage {

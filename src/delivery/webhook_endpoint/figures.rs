@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::gauges::database_label;
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
+use crate::infra::periodic::Periodic;
 
 /// The time between two updates of the gauges.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -66,7 +67,8 @@ impl Figures {
 
     /// Updates the gauges until the shutdown.
     pub async fn run(&self, stop: &CancellationToken) {
-        loop {
+        let mut periodic = Periodic::now(INTERVAL, stop);
+        while periodic.next_run().await {
             let state = db::with_timeout(async { read(&*self.pool.get().await?).await });
             match state.await {
                 Ok(state) => {
@@ -76,10 +78,6 @@ impl Figures {
                     metrics::gauge!("vestnik_webhook_failing_seconds", self.labels.iter()).set(state.failing_s);
                 }
                 Err(error) => tracing::debug!(%error, "the figures of the webhooks could not be read"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
-                () = stop.cancelled() => return,
             }
         }
     }

@@ -9,11 +9,11 @@
 mod admission;
 mod batch;
 mod event_cache;
-mod holders;
 mod router_state;
 mod selection;
 mod session_queue;
 mod subscription;
+mod token_sessions;
 mod translation;
 
 use std::collections::HashMap;
@@ -24,12 +24,12 @@ use admission::Admission;
 pub use batch::{Batch, BatchPart, Published, put_text_frame};
 use event_cache::EventCache;
 pub use event_cache::{CACHE_BYTES, CachedReplay};
-use holders::held_by;
 use router_state::{RouterState, Subscriber};
 pub use selection::{ManyStores, Selection};
 pub use session_queue::Queued;
 use session_queue::SessionQueue;
 pub use subscription::Subscription;
+use token_sessions::held_by;
 pub use translation::{NotLookedUp, Translation};
 
 use crate::domain::cursor::{Cursor, Epoch, Position};

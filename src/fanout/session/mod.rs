@@ -5,8 +5,8 @@
 //! has already sent. So no event is missing or repeated between the replay and the live events.
 
 mod client_message;
-mod clock;
 mod frame_meter;
+mod heartbeat_and_expiry;
 mod hub;
 mod messages;
 mod panel;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use clock::{Clock, Due};
+use heartbeat_and_expiry::{Clock, Due};
 pub use hub::Hub;
 pub use messages::Close;
 use panel::Panel;

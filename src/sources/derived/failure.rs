@@ -165,7 +165,7 @@ pub(super) async fn end_of_watch(
     Ok(ended > 0)
 }
 
-/// Earlier failures to compute orders. The next batch retries them.
+/// Failed SQL expressions and `keys` queries that the current batch runs again.
 #[derive(Debug, Default)]
 pub(super) struct Retried {
     /// The keys of the orders to compute again.

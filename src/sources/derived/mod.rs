@@ -4,7 +4,6 @@
 //! path as the orders of other sources. Lists read the projection table instead of the shop's tables.
 
 mod answer;
-mod attempt;
 mod batch;
 mod check;
 mod compute;
@@ -13,6 +12,7 @@ mod failure;
 mod function;
 mod hidden_rows;
 mod install;
+mod joins;
 mod kept_answer;
 mod missed;
 pub mod preset;
@@ -23,6 +23,7 @@ mod queue_progress;
 mod reader;
 mod remedy;
 mod rights;
+mod savepoint_query;
 mod state;
 pub mod trim;
 mod watch;

@@ -8,8 +8,8 @@ use tokio_postgres::types::Type;
 
 use super::super::catalog::Table;
 use super::super::sql::ident;
-use super::attempt::{Attempt, attempt};
 use super::check::{function_path, place};
+use super::savepoint_query::{Attempt, attempt};
 use super::watch::Watched;
 use super::{Derived, function, remedy};
 

@@ -71,10 +71,12 @@ pub enum Fault {
     KillMigration,
     /// Fill the disk of Postgres.
     FullDisk,
+    /// Replace a node's certificate and key.
+    RenewCertificate,
 }
 
 impl Fault {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::KillNode,
         Self::StopNode,
         Self::RollingRestart,
@@ -93,6 +95,7 @@ impl Fault {
         Self::MoveClock,
         Self::KillMigration,
         Self::FullDisk,
+        Self::RenewCertificate,
     ];
 }
 
@@ -163,6 +166,12 @@ impl Chaos {
                     timeout(Duration::from_secs(longest_s), commits),
                 )
                 .await;
+            }
+            Fault::RenewCertificate => {
+                let is_broken_first = self.random.bool();
+                self.nodes
+                    .renew_certificate(node, is_broken_first, &mut self.random)
+                    .await;
             }
         }
     }

@@ -4,8 +4,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use tokio::time::timeout;
 
+use super::certificates::Authority;
 use crate::cluster::{Cluster, NODES, free_ports};
 use crate::support::app::{PATIENCE, exchange};
 use crate::support::db::Database;
@@ -34,7 +36,9 @@ struct Surroundings {
     to_postgres: Vec<Proxy>,
     /// The proxies from HAProxy to the node's two ports.
     from_balancer: Vec<Proxy>,
-    /// The port at which the node serves operators.
+    /// The port at which the node serves clients, without a proxy.
+    http_port: u16,
+    /// The port at which the node serves operators, without a proxy.
     ops_port: u16,
     /// The file with the offset of the node's clock.
     clock: PathBuf,
@@ -43,6 +47,7 @@ struct Surroundings {
 pub struct Nodes {
     pub cluster: Cluster,
     surroundings: Vec<Surroundings>,
+    authority: Authority,
     /// The directory of the files with each node's environment. It is removed when this value is dropped.
     _directory: tempfile::TempDir,
 }
@@ -55,11 +60,15 @@ pub fn faketime() -> Option<&'static str> {
 impl Nodes {
     /// Starts the nodes. `postgres` are the ports of the primary and of its standby, and `telegram` is the address of
     /// the Bot API.
-    pub async fn start(database: &Database, postgres: [u16; 2], telegram: &str) -> Self {
+    pub async fn start(database: &Database, postgres: [u16; 2], telegram: &str, random: &mut fastrand::Rng) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new(directory.path());
         let port = free_ports();
         let mut surroundings = Vec::new();
         for node in 1..=NODES as u16 {
+            let index = usize::from(node) - 1;
+            authority.renew(index, random);
+            let tls = authority.files(index);
             // The proxies listen at the ports that HAProxy knows. The node listens at two other ports.
             let (http, ops) = (port + node, port + NODES as u16 + node);
             let (http_port, ops_port) = (unused_port(), unused_port());
@@ -79,9 +88,12 @@ impl Nodes {
             );
             let mut environment = format!(
                 "HTTP_PORT={http_port} OPS_PORT={ops_port}\nexport DATABASE_URL='{url}'\n\
+                 export VESTNIK_TLS_CERTIFICATE='{certificate}' VESTNIK_TLS_KEY='{key}'\n\
                  export VESTNIK_SESSION_PING_INTERVAL_SECONDS={PING_INTERVAL_S}\n\
                  export VESTNIK_TELEGRAM_TOKEN='{TOKEN}' VESTNIK_TELEGRAM_API_URL='{telegram}'\n\
-                 export VESTNIK_TELEGRAM_DEADLINE_SECONDS=2 VESTNIK_TELEGRAM_LEASE_SECONDS=6\n"
+                 export VESTNIK_TELEGRAM_DEADLINE_SECONDS=2 VESTNIK_TELEGRAM_LEASE_SECONDS=6\n",
+                certificate = tls.certificate.display(),
+                key = tls.key.display(),
             );
             if let Some(library) = faketime() {
                 // The monotonic clock is not moved, as on a machine whose clock an operator sets.
@@ -97,12 +109,15 @@ impl Nodes {
             surroundings.push(Surroundings {
                 to_postgres,
                 from_balancer,
+                http_port,
                 ops_port,
                 clock,
             });
         }
         let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/chaos/node");
+        let balancer = authority.balancer();
         let variables = [
+            ("CLUSTER_HAPROXY", balancer.to_str().unwrap()),
             ("VESTNIK", node.to_str().unwrap()),
             ("CHAOS_VESTNIK", env!("CARGO_BIN_EXE_vestnik")),
             ("CHAOS_NODES", directory.path().to_str().unwrap()),
@@ -110,6 +125,7 @@ impl Nodes {
         Self {
             cluster: Cluster::start_at(port, database, &variables),
             surroundings,
+            authority,
             _directory: directory,
         }
     }
@@ -138,6 +154,50 @@ impl Nodes {
     /// Sets a node's clock to the true time plus this number of seconds.
     pub fn set_clock(&self, node: usize, offset_s: i64) {
         std::fs::write(&self.surroundings[node].clock, format!("{offset_s:+}\n")).unwrap();
+    }
+
+    /// Renews a node's certificate, and waits until new connections get it. If `is_broken_first`, the node first reads
+    /// a key that it cannot use, and must go on with its old certificate.
+    pub async fn renew_certificate(&self, node: usize, is_broken_first: bool, random: &mut fastrand::Rng) {
+        self.until_ready(node, true).await;
+        let address = local(self.surroundings[node].http_port);
+        let shown = || self.authority.shown_at(address);
+        let name = node + 1;
+        if is_broken_first {
+            let old = shown().await.expect("the node has a certificate");
+            let refusals = self.refused_certificates(node);
+            std::fs::write(self.authority.files(node).key, "not a key").unwrap();
+            let refused = timeout(PATIENCE, async {
+                while self.refused_certificates(node) == refusals {
+                    look_again().await;
+                }
+            });
+            refused
+                .await
+                .unwrap_or_else(|_| panic!("node {name} reports the unusable key"));
+            assert_eq!(shown().await, Some(old), "node {name} keeps its old certificate");
+        }
+        let new = self.authority.renew(node, random);
+        let is_signalled = random.bool();
+        if is_signalled {
+            self.cluster.signal(node, Signal::HUP);
+        }
+        let renewed = timeout(PATIENCE, async {
+            while shown().await.as_ref() != Some(&new) {
+                look_again().await;
+            }
+        });
+        renewed
+            .await
+            .unwrap_or_else(|_| panic!("node {name} shows its new certificate"));
+    }
+
+    /// How often a node has logged that it cannot use a new certificate.
+    fn refused_certificates(&self, node: usize) -> usize {
+        self.cluster
+            .log(node)
+            .matches("the new certificate cannot be used")
+            .count()
     }
 
     /// Waits until a node's `/readyz` reports that the node is ready, or, if `is_ready` is false, that it is not ready.

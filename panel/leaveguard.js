@@ -3,7 +3,7 @@
  * before a person closes or reloads the page. This module also installs the page as an app, and loads a new version
  * when that disturbs nobody.
  *
- * @module guard
+ * @module leaveguard
  */
 
 import { byId } from "./dom.js";

@@ -3,7 +3,7 @@
  * is printed when it arrives or when a person accepts it on any panel. Orders that came while the page was closed are
  * printed when the page opens again.
  *
- * @module prints
+ * @module autoprint
  */
 
 import { now } from "./facts.js";

@@ -3,7 +3,7 @@
  * grey, with the time of the save, until the lists are loaded. Like the key, the board is saved on the device or in
  * the tab. The end of the shift deletes the saved board.
  *
- * @module keep
+ * @module savedboard
  */
 
 import { live } from "./connection.js";

@@ -1,13 +1,13 @@
-/** Ends a shift, with the key kept or deleted. Also starts another shift from a link. @module ending */
+/** Ends a shift, with the key kept or deleted. Also starts another shift from a link. @module endshift */
 
-import { ask } from "./ask.js";
+import { ask } from "./confirm.js";
 import { disconnect } from "./connection.js";
 import { letSleep } from "./device.js";
-import { leavePage } from "./guard.js";
+import { leavePage } from "./leaveguard.js";
 import { t } from "./i18n.js";
-import { forgetBoard } from "./keep.js";
+import { forgetBoard } from "./savedboard.js";
 import { items } from "./orders.js";
-import { forgetPrints } from "./prints.js";
+import { forgetPrints } from "./autoprint.js";
 import { forgetQueue } from "./queue.js";
 import { forgetKey, keepKey, keysOf, setStarted } from "./settings.js";
 

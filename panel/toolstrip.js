@@ -1,4 +1,4 @@
-/** The buttons in the strip above the board. A narrow screen shows them in a menu. @module tools */
+/** The buttons in the strip above the board. A narrow screen shows them in a menu. @module toolstrip */
 
 import { byId } from "./dom.js";
 

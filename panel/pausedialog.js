@@ -1,8 +1,8 @@
-/** Asks a person how long the store pauses. @module pausing */
+/** Asks a person how long the store pauses. @module pausedialog */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
-import { chooseStore } from "./choosing.js";
+import { chooseStore } from "./storedialog.js";
 import { about } from "./connection.js";
 import { beginPause } from "./pause.js";
 

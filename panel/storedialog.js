@@ -1,4 +1,4 @@
-/** Asks a person to choose a store before an action, if the page has several stores. @module choosing */
+/** Asks a person to choose a store before an action, if the page has several stores. @module storedialog */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";

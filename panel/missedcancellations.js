@@ -1,4 +1,4 @@
-/** Alerts the kitchen to cancellations that no event has reported: only the loaded lists show them. @module missed */
+/** Alerts the kitchen to cancellations that no event has reported: only the loaded lists show them. @module missedcancellations */
 
 import { alertTakenBack } from "./alerts.js";
 import { connectionOf } from "./connection.js";

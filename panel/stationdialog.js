@@ -1,4 +1,4 @@
-/** Asks a person which stations of the kitchen this screen shows. @module stationing */
+/** Asks a person which stations of the kitchen this screen shows. @module stationdialog */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";

@@ -1,4 +1,4 @@
-/** Tells people why an action has failed. @module failure */
+/** Tells people why an action has failed. @module actionfailure */
 
 import { connectionOf } from "./connection.js";
 import { numberOf } from "./facts.js";

@@ -1,13 +1,13 @@
-/** The dialog of the stop list. A person taps an item to put it on the list for the chosen time, and taps a button to take it off. @module stopping */
+/** The dialog of the stop list. A person taps an item to put it on the list for the chosen time, and taps a button to take it off. @module stockdialog */
 
 import { byId, button, h } from "./dom.js";
 import { dayAndTime, t } from "./i18n.js";
-import { chooseStore } from "./choosing.js";
+import { chooseStore } from "./storedialog.js";
 import { about, connectionOf } from "./connection.js";
 import { closed, items } from "./orders.js";
 import { settings } from "./settings.js";
 import { outOfStock, setStock } from "./stock.js";
-import { reasonOf } from "./failure.js";
+import { reasonOf } from "./actionfailure.js";
 
 /** The durations that a person can choose. Each value has the members that the request to the server then contains. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };

@@ -7,9 +7,9 @@ use super::channel::{Claim, SendOutcome, SentMessage};
 use super::chat_state::{self, ChatsToWake};
 use super::lane::Lane;
 use super::list_button::{self, Until};
-use super::migrate;
 use super::next_message::Work;
 use super::next_state::{State, state_of};
+use super::supergroup;
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
@@ -57,7 +57,7 @@ pub async fn complete(pool: &Pool, claim: &Claim, outcome: &SendOutcome) -> Resu
             SendOutcome::Blocked { block, reason } => {
                 chat_state::blocked(&transaction, claim.chat, *block, claim.topic, reason).await?
             }
-            SendOutcome::Migrated(to) => migrate::migrate(&transaction, claim.chat, *to)
+            SendOutcome::Migrated(to) => supergroup::migrate(&transaction, claim.chat, *to)
                 .await
                 .map(|()| ChatsToWake::default())?,
             _ => ChatsToWake::default(),

@@ -1,4 +1,4 @@
-/** Shows the bookings of a day by hour, and the number of guests in each hour. @module bookday */
+/** Shows the bookings of a day by hour, and the number of guests in each hour. @module bookings */
 
 import { byId, button, h } from "./dom.js";
 import { now, signedNumber } from "./facts.js";

@@ -1,4 +1,4 @@
-/** Finds an order or booking by its number, the customer's name, or digits of the phone number. @module find */
+/** Finds an order or booking by its number, the customer's name, or digits of the phone number. @module search */
 
 import { byId, h, icon } from "./dom.js";
 import { numberOf, typeOf } from "./facts.js";

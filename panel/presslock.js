@@ -2,7 +2,7 @@
  * Prevents presses on a button that has just moved. After a movement, a button ignores presses for a moment, unless a
  * press on this page moved it. This module also animates the movements of cards.
  *
- * @module still
+ * @module presslock
  */
 
 /** How long a moved button ignores presses. A finger that was already on its way touches the screen before this time ends. */

@@ -1,4 +1,4 @@
-/** Asks a person to confirm an action that is hard to undo. @module ask */
+/** Asks a person to confirm an action that is hard to undo. @module confirm */
 
 import { byId, button, h } from "./dom.js";
 
