@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::super::Source;
 use super::failure::Failure;
+use super::function::OneValue;
 use super::project::{Projected, PublishedResults, derive};
 use super::{Derived, function};
 use crate::infra::db::Transaction;
@@ -131,8 +132,10 @@ async fn value_by_value(
 ) -> Result<(Option<Vec<Projected>>, Vec<Failure>), tokio_postgres::Error> {
     let mut failures = Vec::new();
     let mut read = HashMap::new();
+    let joins = working_joins(transaction, source, derived, key).await?;
+    failures.extend(joins.failure);
     for (name, _) in function::all_values(derived) {
-        match value(transaction, source, key, &name).await? {
+        match value(transaction, source, key, &name, joins.working.as_deref()).await? {
             Read::Rows(rows) => drop(read.insert(name, rows)),
             Read::Failed(error) => failures.push(Failure::of(derived, &name, key, &error)),
         }
@@ -205,43 +208,85 @@ enum Read {
     Failed(tokio_postgres::Error),
 }
 
-/// Computes one value of an order. If the query fails, retries without the order's store. If this query fails too,
-/// retries without the mapping's joins.
+/// The joins of a mapping that work for one order.
+struct Joins {
+    /// The numbers of these joins, counted from 1. `None`: all joins work.
+    working: Option<Vec<usize>>,
+    /// The failure of the first join that does not work.
+    failure: Option<Failure>,
+}
+
+/// Finds the joins of the mapping that work for the order with this key. Each join is tried together with the working
+/// joins before it.
+async fn working_joins(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    key: &str,
+) -> Result<Joins, tokio_postgres::Error> {
+    let (mut working, mut failure) = (Vec::new(), None);
+    for number in 1..=function::join_parts(derived).len() {
+        working.push(number);
+        let tried = OneValue {
+            name: function::NO_VALUE,
+            with_store: false,
+            joins: Some(&working),
+        };
+        if let Read::Failed(error) = read(transaction, source, key, tried).await? {
+            working.pop();
+            failure.get_or_insert_with(|| Failure::of(derived, "from", key, &error));
+        }
+    }
+    Ok(Joins {
+        working: failure.is_some().then_some(working),
+        failure,
+    })
+}
+
+/// Computes one value of an order. If the query fails, retries without the order's store, then with the `working` joins
+/// only, and at last without joins.
 async fn value(
     transaction: &mut Transaction<'_>,
     source: &Source,
     key: &str,
     name: &str,
+    working: Option<&[usize]>,
 ) -> Result<Read, tokio_postgres::Error> {
-    let with_store = one_way(transaction, source, key, name, "").await?;
-    if let Read::Rows(_) = with_store {
-        return Ok(with_store);
+    // The query for the store itself always computes the store.
+    let is_store = name == "store";
+    let mut tries = vec![(true, None), (is_store, None)];
+    if working.is_some() {
+        tries.extend([(true, working), (is_store, working)]);
     }
-    // Perhaps the expression of the store failed, and not the expression of the value. So the value is computed without
-    // the store.
-    let joined = one_way(transaction, source, key, name, function::WITHOUT_STORE).await?;
-    if let Read::Rows(_) = joined {
-        return Ok(joined);
+    tries.push((is_store, Some(&[])));
+    let mut cause = None;
+    for (with_store, joins) in tries {
+        let one = OneValue {
+            name,
+            with_store,
+            joins,
+        };
+        match read(transaction, source, key, one).await? {
+            Read::Rows(rows) => return Ok(Read::Rows(rows)),
+            // With the store, the error may be that of the store's expression. With fewer joins, it may only say that a
+            // table was left out.
+            Read::Failed(error) if joins.is_none() => cause = Some(error),
+            Read::Failed(_) => {}
+        }
     }
-    // A query without the joins fails at each name of a joined table, and this error hides the cause. Return the error
-    // of the query with joins instead.
-    let bare = one_way(transaction, source, key, name, function::BARE).await?;
-    Ok(if let Read::Rows(_) = bare { bare } else { joined })
+    Ok(cause.map_or_else(|| Read::Rows(Vec::new()), Read::Failed))
 }
 
-/// Computes one value of an order with one query. `suffix` selects the query: empty for the usual query,
-/// [`function::WITHOUT_STORE`], or [`function::BARE`].
-async fn one_way(
+/// Computes one value of an order with one query.
+async fn read(
     transaction: &mut Transaction<'_>,
     source: &Source,
     key: &str,
-    name: &str,
-    suffix: &str,
+    one: OneValue<'_>,
 ) -> Result<Read, tokio_postgres::Error> {
     let sql = format!("select {}(array[$1], $2)", function::name(source.id));
-    let field = format!("{name}{suffix}");
     let savepoint = transaction.savepoint().await?;
-    let rows = match savepoint.query(&sql, &[&key, &field]).await {
+    let rows = match savepoint.query(&sql, &[&key, &one.field()]).await {
         Ok(rows) => rows,
         Err(error) if is_of_mapping(&error) => {
             savepoint.rollback().await?;
@@ -256,7 +301,7 @@ async fn one_way(
         let object = row.get_mut(3).and_then(Option::take).unwrap_or_default();
         let store = row.get_mut(1).and_then(Option::take);
         let value = object
-            .strip_prefix(&format!("{{\"{name}\" : "))
+            .strip_prefix(&format!("{{\"{}\" : ", one.name))
             .and_then(|rest| rest.strip_suffix('}'));
         let json = value.unwrap_or("null").to_owned();
         read.push(Row { store, json });

@@ -4,20 +4,45 @@
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
-use super::{Derived, extra_name, from_clause, key_text};
+use super::{Derived, extra_name, from_clause, joins, key_text};
 use crate::domain::event::SourceId;
 
-/// A suffix of a value's name in the parameter `vst_field` of the source's SQL function, as in `total?`. With this
-/// suffix, the function computes the value without the order's store. So it works even if the store's expression fails.
-pub(super) const WITHOUT_STORE: &str = "?";
-/// A suffix of a value's name in the parameter `vst_field` of the source's SQL function, as in `total!`. With this
-/// suffix, the function computes the value without the store and without the mapping's joins. So it works even if a
-/// joined table is missing.
-pub(super) const BARE: &str = "!";
+/// One value of an order, and what its query computes besides it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OneValue<'a> {
+    /// The name of the value, as in [`all_values`].
+    pub name: &'a str,
+    /// Whether the query also computes the order's store. Without the store, the query works even if the expression of
+    /// the store fails.
+    pub with_store: bool,
+    /// The numbers of the joins that the query has, counted from 1. See [`join_parts`]. `None`: all joins.
+    pub joins: Option<&'a [usize]>,
+}
+
+impl OneValue<'_> {
+    /// The parameter `vst_field` of the source's SQL function for this value, such as `total|store|1,3`, or
+    /// `total||all` without the store and with all joins.
+    pub fn field(&self) -> String {
+        let store = if self.with_store { "store" } else { "" };
+        let joins = self.joins.map_or_else(
+            || "all".to_owned(),
+            |joins| joins.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        );
+        format!("{}|{store}|{joins}", self.name)
+    }
+}
+
+/// The joins of the mapping. If one of them fails, orders are computed with the others.
+pub(super) fn join_parts(derived: &Derived) -> Vec<&str> {
+    joins::split(&derived.from)
+}
 
 /// A value of the parameter `vst_field` of the source's SQL function. With this value, the function returns only the
 /// keys of the rows that its owner may read. It then evaluates no expression of the mapping.
 pub(super) const KEY: &str = "key";
+
+/// A name of no value. The query of [`OneValue`] with this name tests whether its joins work.
+pub(super) const NO_VALUE: &str = "none";
 
 /// The name of the SQL function that computes the orders of this derived source.
 pub(super) fn name(source: SourceId) -> String {
@@ -95,23 +120,6 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
     let condition = has_key(table, derived, "vst_keys");
     let whole = select(&table.quoted, derived, &condition);
     let mut branches = String::new();
-    let joined = from_clause(&table.quoted, derived);
-    let store = format!("vestnik.vst_readable(({}\n)::pg_catalog.text)", derived.store);
-    for (value, sql) in all_values(derived) {
-        let without = if value == "store" { &store } else { "null" };
-        for (suffix, store, from) in [
-            ("", store.as_str(), &joined),
-            (WITHOUT_STORE, without, &joined),
-            (BARE, without, &format!("{} o", table.quoted)),
-        ] {
-            branches.push_str(&format!(
-                "    elsif vst_field = {field} then\n        return query select array[{key}, {store}, null, vestnik.vst_readable(pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text)]\n        from {from}\n        where {condition};\n",
-                field = literal(&format!("{value}{suffix}")),
-                key = readable_key(derived),
-                name = literal(&value),
-            ));
-        }
-    }
     branches.push_str(&format!(
         "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, null] from {table} o where {condition};\n",
         field = literal(KEY),
@@ -131,10 +139,38 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
         "create or replace function {name}(vst_keys text[], vst_field text) returns setof text[]\n\
          language plpgsql stable security definer set search_path = {schema}, pg_temp as {{quote}}\n\
          #variable_conflict use_column\n\
-         begin\n    if vst_field is null then\n        return query {whole};\n{branches}    end if;\nend {{quote}};",
+         begin\n    if vst_field is null then\n        return query {whole};\n{branches}    else\n{one_value}    end if;\nend {{quote}};",
         name = name(source),
         schema = ident(&table.schema),
+        one_value = one_value(table, derived),
     ))
+}
+
+/// The part of the source's function that computes one value. It builds the query from the parts that
+/// [`OneValue::field`] names.
+fn one_value(table: &Table, derived: &Derived) -> String {
+    let texts = all_values(derived);
+    let texts = texts
+        .iter()
+        .map(|(name, sql)| format!("when {} then {}", literal(name), literal(sql)));
+    let joins = join_parts(derived)
+        .into_iter()
+        .map(|join| literal(&format!("{join}\n")));
+    let store = format!("vestnik.vst_readable(({}\n)::pg_catalog.text)", derived.store);
+    format!(
+        "        return query execute pg_catalog.concat({select}, case pg_catalog.split_part(vst_field, '|', 2) when 'store' then {store} else 'null' end,\n\
+             {null}, case pg_catalog.split_part(vst_field, '|', 1)\n            {texts} else 'null' end, {from},\n\
+             (select pg_catalog.string_agg(vst_j.sql, '' order by vst_j.number) from pg_catalog.unnest(array[{joins}]::pg_catalog.text[]) with ordinality vst_j (sql, number)\n\
+                 where pg_catalog.split_part(vst_field, '|', 3) = 'all' or vst_j.number::pg_catalog.text = any (pg_catalog.string_to_array(pg_catalog.split_part(vst_field, '|', 3), ','))),\n\
+             {condition})\n            using vst_keys, pg_catalog.split_part(vst_field, '|', 1);\n",
+        select = literal(&format!("select array[{}, ", readable_key(derived))),
+        store = literal(&store),
+        null = literal(", null, vestnik.vst_readable(pg_catalog.json_build_object($2, ("),
+        texts = texts.collect::<Vec<_>>().join("\n            "),
+        from = literal(&format!("\n))::pg_catalog.text)]\nfrom {} o\n", table.quoted)),
+        joins = joins.collect::<Vec<_>>().join(", "),
+        condition = literal(&format!("where {}", has_key(table, derived, "$1"))),
+    )
 }
 
 /// Returns an SQL condition: the key of the row `o` is in `keys`, an SQL expression for a text array. The array is cast

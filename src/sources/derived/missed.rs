@@ -5,6 +5,7 @@
 use crate::infra::db::{GenericClient, Transaction};
 
 use super::compute::is_of_mapping;
+use super::function::OneValue;
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
@@ -73,7 +74,12 @@ async fn visible(
 ) -> Result<Statuses, tokio_postgres::Error> {
     let sql = format!("select {}($1::text[], $2)", function::name(source));
     let savepoint = transaction.savepoint().await?;
-    let field = format!("status{}", function::WITHOUT_STORE);
+    let status = OneValue {
+        name: "status",
+        with_store: false,
+        joins: None,
+    };
+    let field = status.field();
     let rows = match savepoint.query(&sql, &[&keys, &field]).await {
         Ok(rows) => rows,
         Err(error) if is_of_mapping(&error) => {

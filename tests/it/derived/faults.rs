@@ -265,6 +265,56 @@ async fn an_expression_that_fails_mixes_no_values_of_two_stores() {
 }
 
 #[tokio::test]
+async fn a_join_that_fails_hides_no_order_whose_store_comes_from_another_join() {
+    let mut shop = Shop::open("coopcycle", "read committed").await;
+    shop.write("alter table address rename column id to address_id").await;
+    shop.write(ORDER_OF_TWO_STORES).await;
+    for (store, total) in [("restaurant:1", 1800), ("restaurant:2", 450)] {
+        let event = shop.event(store).await;
+        assert_eq!(event["type"], "new_order");
+        assert_eq!(
+            (
+                &event["data"]["total"],
+                &event["data"]["status"],
+                &event["data"]["address"]
+            ),
+            (&json!(total), &json!("pending"), &json!("?"))
+        );
+    }
+    let lines = troubles(&shop).await;
+    let names = |words: &str| lines.iter().any(|line| line.contains(words));
+    assert!(names("derived.from: column a.id does not exist"), "{lines:?}");
+    assert!(names("shown as far as possible") && !names("nobody sees"), "{lines:?}");
+
+    shop.write("alter table address rename column address_id to id").await;
+    shop.write(RETRY_NOW).await;
+    let event = shop.event("restaurant:1").await;
+    assert_eq!(event["type"], "order_changed");
+    assert_ne!(event["data"]["address"], "?");
+    assert_eq!(troubles(&shop).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_order_is_shown_without_a_join_that_fails_for_this_order_only() {
+    let mut shop = Shop::open("coopcycle", "read committed").await;
+    let joins = "left join sylius_order_timeline t on t.order_id = o.id";
+    let fails = "left join lateral (select 1 / (o.id % 2) as odd) one on true";
+    let fails = mapping("coopcycle")
+        .replace(joins, &format!("{fails} {joins}"))
+        .replace("[derived]\n", "[derived]\npersons = \"one.odd\"\n");
+    shop.app.database.attach(&fails).await;
+    shop.write(ORDER_OF_TWO_STORES).await;
+    let second = ORDER_OF_TWO_STORES
+        .replace("'2'", "'3'")
+        .replace("(1, 1, ", "(2, 1, ")
+        .replace("(1, 2, ", "(2, 2, ");
+    shop.write(&second).await;
+    let events = [shop.event("restaurant:1").await, shop.event("restaurant:1").await];
+    let persons = |event: &serde_json::Value| event["data"]["persons"].clone();
+    assert_eq!((persons(&events[0]), persons(&events[1])), (json!(1), json!("?")));
+}
+
+#[tokio::test]
 async fn a_watched_table_that_is_altered_or_dropped_makes_no_write_fail() {
     let mut shop = Shop::open("spree", "read committed").await;
     shop.write("alter table spree_line_items rename column order_id to the_order_id")
