@@ -27,7 +27,8 @@ pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.n
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
 /// Saves the answer `change` if the order's published status, which clients see, is still `from`. Returns false, and
-/// saves nothing, if the published status differs. Also returns false if the mapping's first statement changes no row.
+/// saves nothing, if the published status differs. Also returns false if the mapping's first statement changes no row,
+/// or if the mapping has no statement and the shop has changed the status meanwhile.
 pub(in crate::sources) async fn answer(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -68,9 +69,18 @@ pub(in crate::sources) async fn answer(
             return Ok(false);
         }
     }
-    let publish = Publish::Answer(pressed(change, reason.as_deref()));
+    let pressed = pressed(change, reason.as_deref());
+    if statements.is_some() {
+        let publish = Publish::Answer(pressed);
+        compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
+        return Ok(true);
+    }
+    // The shop may have changed the order, and the projector may not have published this change yet. For example, the
+    // shop has cancelled the order. Then the shop's status counts, and the answer is refused.
+    let publish = Publish::Taken(pressed);
     compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
-    Ok(true)
+    let published = PublishedResults::lock(transaction, source, &keys).await?;
+    Ok(published.status(change.key, change.store.as_str()) == Some(change.to.as_str()))
 }
 
 /// Finds the mapping's SQL statements for people's answers that Postgres can no longer run. For example, a column was

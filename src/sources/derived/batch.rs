@@ -9,7 +9,8 @@ use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
 use super::super::Source;
-use super::compute::{Computed, DERIVE_MS, compute, is_of_mapping};
+use super::affected_orders;
+use super::compute::{Computed, DERIVE_MS, compute};
 use super::existing_orders;
 use super::failure::{self, Failure};
 use super::hidden_rows;
@@ -18,7 +19,7 @@ use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use super::watch::GONE;
 use super::write;
 use super::written_rows::WrittenRows;
-use super::{Derived, function, projection};
+use super::{Derived, projection};
 use crate::infra::db::QueryError;
 
 /// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
@@ -220,55 +221,24 @@ async fn lead(
             continue;
         }
         let values: Vec<String> = leads.into_iter().map(|lead| lead.value).collect();
-        let savepoint = transaction.savepoint().await?;
-        match keys_of(&savepoint, source, at + 1, &values).await {
-            Ok(found) => {
-                savepoint.commit().await?;
-                for key in found {
-                    taken.add(key, newest);
-                }
-                if failure::end_of_watch(transaction, source.id, &watch.table).await? {
-                    // While the `keys` query failed, writes to this table may have changed any open order. So all open
-                    // orders are computed again.
-                    done.readable_again += 1;
-                    for key in open_keys(transaction, source).await? {
-                        taken.add(key, newest);
-                    }
-                }
+        let affected = affected_orders::find(transaction, source, at + 1, values).await?;
+        for key in affected.keys {
+            taken.add(key, newest);
+        }
+        if let Some(error) = affected.error {
+            let failed = Failure::of_watch(&watch.table, &error);
+            failure::save(transaction, source.id, &[], std::slice::from_ref(&failed), &[]).await?;
+            done.failures.push(failed);
+        } else if failure::end_of_watch(transaction, source.id, &watch.table).await? {
+            // While the `keys` query failed, writes to this table may have changed any open order. So all open orders
+            // are computed again.
+            done.readable_again += 1;
+            for key in open_keys(transaction, source).await? {
+                taken.add(key, newest);
             }
-            Err(error) if is_of_mapping(&error) => {
-                savepoint.rollback().await?;
-                let failed = Failure::of_watch(&watch.table, &error);
-                failure::save(transaction, source.id, &[], std::slice::from_ref(&failed), &[]).await?;
-                done.failures.push(failed);
-            }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
-}
-
-/// Runs the `keys` query of a watched table for values from rows of this table. `number` is the table's number, counted
-/// from 1. Fails if a result cannot be a key, such as a text where the key column is a number.
-async fn keys_of(
-    transaction: &Transaction<'_>,
-    source: &Source,
-    number: usize,
-    values: &[String],
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    let sql = format!("select {}($1::text[], $2)", function::name(source.id));
-    let statement = transaction.prepare_cached(&sql).await?;
-    let mut keys = Vec::new();
-    for row in transaction
-        .query(&statement, &[&values, &function::watch_name(number)])
-        .await?
-    {
-        keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
-    }
-    if !keys.is_empty() {
-        transaction.execute(&statement, &[&keys, &function::KEY]).await?;
-    }
-    Ok(keys)
 }
 
 /// Computes and publishes the orders with these keys. If an order's store cannot be computed, Vestnik computes the

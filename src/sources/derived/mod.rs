@@ -3,6 +3,7 @@
 //! `vestnik.vst_projection_N`, and appends the changes to the journal. From the journal on, these orders take the same
 //! path as the orders of other sources. Lists read the projection table instead of the shop's tables.
 
+mod affected_orders;
 mod answer;
 mod batch;
 mod check;

@@ -30,11 +30,11 @@ pub(super) enum Publish<'a> {
     /// Only an order that rings becomes an event, and only if no client has received it. The order was written since the
     /// source was attached, and the mapping changed. So nobody saw the order with the earlier mapping.
     Unseen,
-    /// A person of a store has set this status. The order gets this status, even if the shop's tables have another
-    /// status.
+    /// A person of a store has set this status, and the mapping's statements have written it. The order gets this
+    /// status, even if the shop's tables have another status.
     Answer(Pressed<'a>),
-    /// A person of a store has set this status, and the shop's own API has accepted it. The order gets this status,
-    /// unless the status in the shop's tables has changed meanwhile.
+    /// A person of a store has set this status. The shop's tables have no place for it, or the shop's own API has
+    /// accepted it. The order gets this status, unless the status in the shop's tables has changed meanwhile.
     Taken(Pressed<'a>),
 }
 

@@ -255,6 +255,32 @@ async fn a_query_for_keys_that_fails_is_reported_and_loses_no_change_of_its_tabl
 }
 
 #[tokio::test]
+async fn a_value_for_which_keys_fails_delays_no_other_order() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    shop.write("insert into spree_addresses (firstname, created_at, updated_at) select 'Ann', now(), now() from generate_series(1, 40)")
+        .await;
+    shop.write(&order(1)).await;
+    shop.event("1").await;
+    shop.write("update spree_orders set ship_address_id = 17").await;
+    assert_eq!(shop.event("1").await["data"]["customer_name"], "Ann");
+    let keys = "keys = \"select id from spree_orders where ship_address_id = any ($1::bigint[])";
+    let fails = mapping("spree").replace(
+        keys,
+        &format!("{keys} and (select count(1 / (v - 23)) from unnest($1::bigint[]) v) > 0"),
+    );
+    assert_ne!(fails, mapping("spree"));
+    shop.app.database.attach(&fails).await;
+    shop.settle().await;
+    shop.write("update spree_addresses set firstname = 'Bob'").await;
+    assert_eq!(shop.event("1").await["data"]["customer_name"], "Bob");
+    let lines = troubles(&shop).await;
+    assert!(
+        lines.iter().any(|line| line.contains("keys: division by zero")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_expression_that_fails_mixes_no_values_of_two_stores() {
     let mut shop = Shop::open("coopcycle", "read committed").await;
     let fails = mapping("coopcycle").replace("[derived]\n", "[derived]\npersons = \"1 / (o.id - o.id)\"\n");

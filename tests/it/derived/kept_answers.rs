@@ -53,6 +53,27 @@ async fn the_reason_of_a_kept_rejection_stays_with_the_order() {
 }
 
 #[tokio::test]
+async fn a_kept_answer_is_refused_if_the_shop_has_cancelled_the_order_before() {
+    let mut shop = spree().await;
+    // Without the triggers, the projector does not know of the cancellation when the person presses.
+    shop.write("set session_replication_role = replica; update spree_orders set status = 'canceled'; reset session_replication_role")
+        .await;
+    let refused = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["status"]),
+        (409, &json!("cancelled")),
+        "{refused:?}"
+    );
+    shop.write(NOTE).await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["status"]),
+        (&json!("order_cancelled"), &json!("cancelled"))
+    );
+    assert_eq!(shown(&shop).await["status"], "cancelled");
+}
+
+#[tokio::test]
 async fn the_promise_of_a_kept_answer_stays_with_the_order() {
     let mut shop = spree().await;
     let event = press(&mut shop, &json!({"status": "preparing", "minutes": 25})).await;
