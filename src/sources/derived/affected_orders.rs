@@ -1,9 +1,12 @@
 //! Finds the orders that written rows of a watched table affect. A watched table is another table than the shop's table
 //! of orders. The mapping's `keys` query turns values from its rows into keys of orders.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::super::Source;
 use super::compute::{DERIVE_MS, is_of_mapping};
-use super::function;
+use super::watch::GONE;
+use super::{Derived, function};
 use crate::infra::db::Transaction;
 
 /// Maximum number of runs of one `keys` query in one batch. The query runs again with fewer values if it has failed.
@@ -60,6 +63,34 @@ pub(super) async fn find(
         limit(transaction, DERIVE_MS).await?;
     }
     Ok(affected)
+}
+
+/// The keys of the orders that the changes in the queue `vst_change` affect. Later batches compute these orders.
+pub(super) async fn queued(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+) -> Result<HashSet<String>, tokio_postgres::Error> {
+    const QUEUED: &str = "select distinct watch, vestnik.vst_readable(key) from vestnik.vst_change \
+         where source = $1 and key is not null";
+    let (mut keys, mut values) = (HashSet::new(), BTreeMap::<usize, Vec<String>>::new());
+    for row in transaction.query(QUEUED, &[&source.id.0]).await? {
+        let (watch, key): (i16, String) = (row.try_get(0)?, row.try_get(1)?);
+        let number = usize::from(watch.unsigned_abs());
+        let has_keys = number
+            .checked_sub(1)
+            .and_then(|at| derived.watch.get(at)?.keys.as_ref())
+            .is_some();
+        match watch {
+            GONE => drop(keys.insert(key)),
+            _ if has_keys => values.entry(number).or_default().push(key),
+            _ => drop(keys.insert(key)),
+        }
+    }
+    for (number, values) in values {
+        keys.extend(find(transaction, source, number, values).await?.keys);
+    }
+    Ok(keys)
 }
 
 /// Sets the time limit of the transaction's next statements.

@@ -258,7 +258,7 @@ async fn project(
     if keys.is_empty() {
         return Ok(());
     }
-    let published = PublishedResults::lock(transaction, source, keys).await?;
+    let mut published = PublishedResults::lock(transaction, source, keys).await?;
     let computed = compute(transaction, source, derived, keys, &published).await?;
     let hidden = hidden_rows::find(transaction, source, keys, &computed, &published, rows).await?;
     let Computed {
@@ -267,6 +267,13 @@ async fn project(
         mut failures,
     } = computed;
     replace(transaction, source, &mut orders, &published, rows, publish).await?;
+    if publish.is_of_existing() {
+        // The shop may have changed some of these orders since this batch took its changes. Their events come with the
+        // next batch, so this batch leaves them out.
+        let queued = affected_orders::queued(transaction, source, derived).await?;
+        orders.retain(|order| !queued.contains(&order.key));
+        published.leave_out(&queued);
+    }
     if !without_store.is_empty() {
         let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
         let pause = RETRY_PAUSE.as_secs_f64();

@@ -23,8 +23,7 @@ pub(super) struct ExistingOrders {
     pub newer: Vec<String>,
 }
 
-/// Finds the existing orders. Leaves out each order with a change in the queue, and those in `taken`: this batch or a
-/// later one computes them.
+/// Finds the existing orders, except those in `taken`: this batch computes them in the usual way.
 pub(super) async fn find(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -36,9 +35,8 @@ pub(super) async fn find(
     let taken: Vec<&String> = taken.keys().collect();
     let sql = format!(
         "select vestnik.vst_readable(o.{column}::text), age(o.xmin) <= age(s.attached_xid::xid) \
-         from {table} o, (select attached_xid from vestnik.vst_source where id = $1) s where not exists \
-             (select from vestnik.vst_change c where c.source = $1 and c.watch = 0 and c.key = o.{column}::text) \
-             and o.{column}::text <> all ($3) \
+         from {table} o, (select attached_xid from vestnik.vst_source where id = $1) s \
+         where o.{column}::text <> all ($3) \
          order by o.{column} desc limit $2"
     );
     let mut existing = ExistingOrders::default();

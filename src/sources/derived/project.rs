@@ -2,7 +2,7 @@
 //! results. If an order differs, appends an event to the journal. A published result is a row of the source's
 //! projection table, with the values that clients last received.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::infra::db::Transaction;
 use serde_json::Value;
@@ -45,6 +45,11 @@ impl Publish<'_> {
             Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
             Self::Nobody | Self::Unseen | Self::Answer(..) | Self::Taken(..) => None,
         }
+    }
+
+    /// Whether these orders existed before the source was attached or its mapping changed.
+    pub fn is_of_existing(self) -> bool {
+        matches!(self, Self::Nobody | Self::Unseen)
     }
 
     /// Whether the change of an order becomes an event. `is_new`: no client has received the order. `status` is the
@@ -154,6 +159,11 @@ impl PublishedResults {
             before.insert((row.try_get(0)?, row.try_get(1)?), published);
         }
         Ok(Self { before })
+    }
+
+    /// Leaves out the orders with these keys, so that [`publish_changes`] does not change their results.
+    pub fn leave_out(&mut self, keys: &HashSet<String>) {
+        self.before.retain(|(key, _), _| !keys.contains(key));
     }
 
     /// The ids of the stores whose clients can see the order with this key.

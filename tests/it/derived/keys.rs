@@ -156,3 +156,36 @@ async fn a_keys_query_that_gives_no_keys_is_named_and_ends_when_it_is_mended() {
     assert_eq!(panel.event().await["data"]["address"], "Nevsky 3");
     assert_eq!(troubles().await, "");
 }
+
+#[tokio::test]
+async fn a_change_that_the_shop_makes_while_all_orders_are_computed_again_is_told() {
+    const WAITS: &str = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%for update%' \
+         and datname = current_database())";
+    const KEYS: &str = "keys = 'select unnest($1::text[])'\n";
+    const COMMENT: &str =
+        "\"concat_ws(' ', o.guests, (select string_agg(name, ' ') from bill_lines where bill_id = o.id))\"";
+    let order = "update bills set guests = 'Bob'";
+    let line = "insert into bill_lines (bill_id, name) values ('t1', 'Pie')";
+    for (change, keys) in [(order, ""), (line, ""), (line, KEYS)] {
+        let watch = format!("[[derived.watch]]\ntable = 'public.bill_lines'\ncolumn = 'bill_id'\n{keys}");
+        let mapping = MAPPING.replace("'o.guests'", COMMENT) + &watch;
+        let database = Database::fresh().await;
+        let client = database.client().await;
+        client.batch_execute(BILLS).await.unwrap();
+        database.attach(&mapping).await;
+        let app = App::start_on(database, |_| ()).await;
+        let mut panel = app.panel("7", None).await.live().await;
+        app.write("insert into bills values ('t1', 7, 'Anna')").await;
+        assert_eq!(panel.event().await["type"], "new_order");
+        // The projector waits for this lock before it computes the order again by the new mapping.
+        let lock = "begin; select from vestnik.vst_projection_3 for update";
+        client.batch_execute(lock).await.unwrap();
+        app.database
+            .attach(&mapping.replace("[derived]\n", "[derived]\npersons = '5'\n"))
+            .await;
+        app.database.until(WAITS).await;
+        app.write(change).await;
+        client.batch_execute("commit").await.unwrap();
+        assert_eq!(panel.event().await["type"], "order_changed", "{change}; {keys}");
+    }
+}

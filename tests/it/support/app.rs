@@ -346,12 +346,15 @@ impl Panel {
 
     /// Returns the next event, and skips messages of other types.
     pub async fn event(&mut self) -> Value {
-        loop {
-            let message = self.message().await.expect("an event");
-            if message.get("data").is_some() {
-                return message;
+        let event = timeout(PATIENCE, async {
+            loop {
+                let message = self.message().await.expect("an event");
+                if message.get("data").is_some() {
+                    return message;
+                }
             }
-        }
+        });
+        event.await.expect("an event comes")
     }
 
     /// Sends a text message.
