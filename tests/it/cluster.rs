@@ -18,6 +18,8 @@ use crate::support::look_again;
 pub const NODES: usize = 3;
 /// The number of nodes killed in a run.
 const KILLS: usize = 6;
+/// The number of lines of each node's log that a failed test shows.
+const SHOWN_LINES: usize = 60;
 /// The number of commits between two kills.
 const COMMITS_BETWEEN: usize = 60;
 
@@ -94,6 +96,20 @@ impl Cluster {
         drop(self.script.stdin.take());
         assert!(self.script.wait().unwrap().success());
         assert!(!self.directory.exists(), "the script removes its directory");
+    }
+}
+
+impl Drop for Cluster {
+    /// Prints the end of each node's log if the test has failed.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in 0..NODES {
+                let log = self.log(node);
+                let lines: Vec<&str> = log.lines().collect();
+                let end = lines.len().saturating_sub(SHOWN_LINES);
+                eprintln!("node {}:\n{}", node + 1, lines[end..].join("\n"));
+            }
+        }
     }
 }
 

@@ -292,7 +292,7 @@ impl Trial {
     pub async fn until_caught_up(&self) {
         let acknowledged = self.book.lock().unwrap().acknowledged.clone();
         for client in &self.clients {
-            until_received(&acknowledged, client).await;
+            until_received(&acknowledged, client, &self.url).await;
         }
     }
 
@@ -311,7 +311,7 @@ impl Trial {
         let book = std::mem::take(&mut *self.book.lock().unwrap());
         let mut ids = Ids::default();
         for client in &self.clients {
-            until_received(&book.acknowledged, client).await;
+            until_received(&book.acknowledged, client, &self.url).await;
             client.receiving.abort();
             check(&book, &client.received.lock().unwrap(), client.store, repeats, &mut ids);
         }
@@ -420,7 +420,7 @@ fn check_resyncs(resyncs: &[Resync], losses: &[Instant]) {
 
 /// Waits until a client has received an event for each acknowledged change of its stores. When the client was told to
 /// load its lists again, those lists had the earlier commits, so only later commits need an event.
-async fn until_received(acknowledged: &HashMap<String, Commit>, client: &Receiver) {
+async fn until_received(acknowledged: &HashMap<String, Commit>, client: &Receiver, url: &str) {
     let missing = || {
         let received = client.received.lock().unwrap();
         let there: HashSet<String> = received.events.iter().map(tag).collect();
@@ -440,8 +440,28 @@ async fn until_received(acknowledged: &HashMap<String, Commit>, client: &Receive
         }
     });
     if waited.await.is_err() {
-        panic!("acknowledged and never delivered: {:?}", missing());
+        let missing = missing();
+        let journal = journal_of(&missing, url).await;
+        let received = client.received.lock().unwrap();
+        panic!(
+            "acknowledged and never delivered to the client of store {:?}: {missing:?}; in the journal: {journal:#?}; \
+             the client's last events: {:#?}; its last message to load the lists: {:?}",
+            client.store,
+            received.events.iter().rev().take(3).collect::<Vec<_>>(),
+            received.resyncs.last(),
+        );
     }
+}
+
+/// The journal's rows of the changes with these tags, and the rows before and after them.
+async fn journal_of(tags: &[String], url: &str) -> Vec<String> {
+    const ROWS: &str = "select e::text from vestnik.vst_event e where exists (select from vestnik.vst_event m, unnest($1::text[]) tag \
+         where strpos(m::text, tag) > 0 and e.id between m.id - 3 and m.id + 3) order by id limit 50";
+    let client = vestnik::infra::db::connect_as(&url.to_owned().into(), "shop")
+        .await
+        .unwrap();
+    let rows = client.query(ROWS, &[&tags]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 /// The tag of the change that an event describes. A changed order has the tag as its reason, and a new order has the
