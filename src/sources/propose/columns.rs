@@ -56,6 +56,12 @@ impl<'a> Columns<'a> {
         found
     }
 
+    /// The unused columns with a foreign key, each with the table to which the key refers.
+    pub(super) fn foreign_keys(&self) -> impl Iterator<Item = (&'a TableColumn, &'a str)> {
+        let unused = self.all.iter().filter(|(.., used)| !used);
+        unused.filter_map(|(column, ..)| Some((*column, column.references.first()?.table.as_str())))
+    }
+
     /// Marks the column with this name as used by the proposal.
     pub(super) fn use_named(&mut self, name: &str) {
         self.all

@@ -22,6 +22,9 @@ pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
 
+/// Maximum number of columns that the question for the store's column suggests.
+const SUGGESTED_STORES: usize = 4;
+
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
@@ -210,15 +213,33 @@ async fn identity(
                 );
             }
         }
-        None => draft.ask(
-            "store",
-            "which column says whose order it is? Where there is one store only: store = { constant = \"1\" }",
-        ),
+        None => draft.ask("store", which_store(columns)),
     }
     draft.number = columns
         .take(synonyms::NUMBERS, is_plain)
         .map(|column| column.name.clone());
     Ok(())
+}
+
+/// The question for the column of the store, with the columns that may be it: those with a foreign key, except to
+/// customers.
+fn which_store(columns: &Columns<'_>) -> String {
+    let leads = columns
+        .foreign_keys()
+        .filter(|(column, _)| !synonyms::CUSTOMER_KEYS.contains(&&*underscored(&column.name)))
+        .take(SUGGESTED_STORES)
+        .map(|(column, table)| format!("{} ({table})", column.name));
+    let leads: Vec<String> = leads.collect();
+    let suggestion = match leads.is_empty() {
+        true => String::new(),
+        false => format!(
+            " Perhaps one of these, with the table to which it leads: {}.",
+            leads.join(", ")
+        ),
+    };
+    format!(
+        "which column says whose order it is?{suggestion} Where there is one store only: store = {{ constant = \"1\" }}"
+    )
 }
 
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {

@@ -27,6 +27,12 @@ async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
     let said = propose("meeting_booking").await;
     let asked = "# ? is location the store that prepares the order, or a place where the customer is?";
     assert!(said.contains(asked), "{said}");
+    let tables = "create table rooms (id serial primary key); create table people (id serial primary key); \
+        create table reservations (id serial primary key, room_id int references rooms, user_id int references people, status text default 'pending')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let said = propose("reservations").await;
+    let asked = "# ? which column says whose order it is? Perhaps one of these, with the table to which it leads: room_id (public.rooms). Where";
+    assert!(said.contains(asked), "{said}");
     let said = propose("table_booking").await;
     assert!(
         said.contains("# a guess to confirm: `name` is the customer's name\n"),
