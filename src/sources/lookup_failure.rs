@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use super::missing_right::grant_of;
 use crate::infra::db::{self, GenericClient};
 
 /// Time limit of the check of a `[details]` query. A table that is locked costs no more time.
@@ -33,28 +34,15 @@ pub(super) async fn reason(
     client: &impl GenericClient,
     error: &tokio_postgres::Error,
 ) -> Result<String, tokio_postgres::Error> {
-    const NAMED: &str = "select quote_ident(current_user), (select format('%I.%I', n.nspname, c.relname) from pg_class c \
-         join pg_namespace n on n.oid = c.relnamespace where c.relname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f') \
-           and not has_table_privilege(c.oid, 'select') \
-         order by pg_table_is_visible(c.oid) desc, n.nspname limit 1)";
+    const HERE: &str = "select quote_ident(current_user), coalesce(current_schema(), '')";
     let reason = db::reason(error);
-    let Some(denied) = error
-        .as_db_error()
-        .filter(|_| error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
-    else {
+    if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         return Ok(reason);
-    };
-    let message = denied.message();
-    let name = message.rsplit(' ').next().unwrap_or_default().trim_matches('"');
-    let row = client.query_one(NAMED, &[&name]).await?;
-    let role: &str = row.try_get(0)?;
-    let table: Option<&str> = row.try_get(1)?;
-    let what = message.split(" for ").nth(1).and_then(|of| of.split(' ').next());
-    let grant = match (what, table) {
-        (Some("table" | "view"), Some(table)) => format!("select on {table}"),
-        (Some("schema"), _) => format!("usage on schema {name}"),
-        (Some("function"), _) => format!("execute on function {name}"),
-        _ => return Ok(format!("{reason}, as role {role}")),
-    };
-    Ok(format!("{reason}: grant {grant} to {role}"))
+    }
+    let row = client.query_one(HERE, &[]).await?;
+    let (role, schema): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(match grant_of(client, &reason, role, schema).await? {
+        Some(grant) => format!("{reason}: {grant}"),
+        None => format!("{reason}, as role {role}"),
+    })
 }

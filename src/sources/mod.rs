@@ -23,6 +23,7 @@ pub mod lookup;
 mod lookup_failure;
 pub mod lookup_results;
 pub mod mapping;
+mod missing_right;
 pub mod newest_rows;
 pub mod overwrite_finder;
 pub mod overwritten_answer;

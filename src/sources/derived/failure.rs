@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use super::{Derived, function, rights};
+use super::super::missing_right::grant_of;
+use super::{Derived, function};
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, GenericClient, Transaction};
 
@@ -255,7 +256,7 @@ pub(super) async fn lines(
     for row in &rows {
         let (place, reason, count): (&str, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let (newest, distinct): (&str, i64) = (row.try_get(3)?, row.try_get(4)?);
-        let grant = rights::grant_of(client, reason, &reader, schema).await?;
+        let grant = grant_of(client, reason, &reader, schema).await?;
         let reason = grant.map_or_else(|| reason.to_owned(), |grant| format!("{reason}: {grant}"));
         more = distinct - i64::try_from(rows.len()).unwrap_or(NAMED_FAILURES);
         lines.push(match count {

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Transaction};
 use super::super::catalog::{self, Table};
 use super::super::lookup_results::LookupResult;
 use super::super::mapping::Mapping;
+use super::super::missing_right::grant_of;
 use super::super::preview::Preview;
 use super::super::sql::ident;
 use super::super::translate::named_currency;
@@ -16,7 +17,7 @@ use super::super::{Context, RecordedColumn, Source};
 use super::failure::Failure;
 use super::project::{creation_time, row_json};
 use super::savepoint_query::{Attempt, attempt};
-use super::{Derived, check, from_clause, function, reader, rights, watched_rows, with_units};
+use super::{Derived, check, from_clause, function, reader, watched_rows, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -162,7 +163,7 @@ async fn with_grants(
         .try_get(0)?;
     let mut with_grants = Vec::with_capacity(problems.len());
     for problem in problems {
-        with_grants.push(match rights::grant_of(transaction, &problem, &role, schema).await? {
+        with_grants.push(match grant_of(transaction, &problem, &role, schema).await? {
             Some(grant) => format!("{problem}: {grant}"),
             None => problem,
         });

@@ -9,36 +9,6 @@ use super::{Derived, function, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 
-/// The start of Postgres' error text about a missing right.
-pub(super) const DENIED: &str = "permission denied for ";
-
-/// The GRANT statement for a right that `role` lacks. `reason` is the error of Postgres about the missing right, and
-/// `schema` is the schema of the shop's table. `None`: the error is not about a missing right.
-pub(in crate::sources) async fn grant_of(
-    client: &impl GenericClient,
-    reason: &str,
-    role: &str,
-    schema: &str,
-) -> Result<Option<String>, tokio_postgres::Error> {
-    const TABLE: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where c.relname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f') order by n.nspname <> $2 limit 1";
-    let Some((_, denied)) = reason.split_once(DENIED) else {
-        return Ok(None);
-    };
-    let denied = denied.split(" (42501)").next().unwrap_or(denied);
-    let (kind, name) = denied.rsplit_once(' ').unwrap_or(("", denied));
-    Ok(match kind {
-        "table" | "view" | "foreign table" | "materialized view" => {
-            let found = client.query_opt(TABLE, &[&name, &schema]).await?;
-            let table: Option<String> = found.map(|row| row.try_get(0)).transpose()?;
-            table.map(|table| format!("grant select on {table} to {role}"))
-        }
-        "schema" => Some(format!("grant usage on schema {} to {role}", ident(name))),
-        "function" => Some(format!("grant execute on function {} to {role}", ident(name))),
-        _ => None,
-    })
-}
-
 /// A table that an SQL statement for people's answers uses, and the command that the statement runs on the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {

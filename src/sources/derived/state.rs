@@ -5,7 +5,8 @@ use crate::infra::db::GenericClient;
 
 use super::super::access::Access;
 use super::super::catalog::Table;
-use super::rights::{self, DENIED};
+use super::super::missing_right::DENIED;
+use super::rights;
 use super::{Derived, failure, function, projection};
 use crate::domain::event::SourceId;
 

@@ -7,37 +7,44 @@ use std::collections::{BTreeMap, BTreeSet};
 /// of orders whose computation failed before.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
-    /// The keys of the orders whose row was written. The value is true if the last write deleted the row or gave the
-    /// row another key.
-    is_gone: BTreeMap<String, bool>,
-    /// The transaction that deleted the row, by the row's key. It is the last one if there are several.
-    deleted_by: BTreeMap<String, u64>,
-    /// The keys of the orders whose row was deleted by one transaction and inserted again by another one.
-    replaced: BTreeSet<String>,
+    /// The writes of each row, by the row's key.
+    rows: BTreeMap<String, Writes>,
     /// The keys of the orders that the batch computes again, because their computation failed before.
     pub retried: BTreeSet<String>,
+}
+
+/// The writes of one row.
+#[derive(Debug, Default)]
+struct Writes {
+    /// Whether the last write deleted the row or gave it another key.
+    is_gone: bool,
+    /// The last transaction that deleted the row.
+    deleted_by: Option<u64>,
+    /// Whether one transaction deleted the row, and another one inserted it again.
+    is_replaced: bool,
 }
 
 impl WrittenRows {
     /// Records a write of a row by the transaction `xid`. The caller must pass the writes of one row in the order in which
     /// they were made.
     pub fn change(&mut self, key: &str, is_gone: bool, xid: u64) {
+        let row = self.rows.entry(key.to_owned()).or_default();
+        row.is_gone = is_gone;
         if is_gone {
-            self.deleted_by.insert(key.to_owned(), xid);
-        } else if self.deleted_by.get(key).is_some_and(|deleted_by| *deleted_by != xid) {
-            self.replaced.insert(key.to_owned());
+            row.deleted_by = Some(xid);
+        } else if row.deleted_by.is_some_and(|deleted_by| deleted_by != xid) {
+            row.is_replaced = true;
         }
-        self.is_gone.insert(key.to_owned(), is_gone);
     }
 
     /// Whether the last write of the row deleted it or gave it another key. `None`: the row was not written.
     pub fn is_gone(&self, key: &str) -> Option<bool> {
-        self.is_gone.get(key).copied()
+        self.rows.get(key).map(|row| row.is_gone)
     }
 
     /// Whether the row that the table has with this key now replaces an older row with the same key. If the batch ends
     /// with a delete of the row, a transaction whose changes come in the next batch has inserted the row again.
     pub fn is_replaced(&self, key: &str) -> bool {
-        self.replaced.contains(key) || self.is_gone(key) == Some(true)
+        self.rows.get(key).is_some_and(|row| row.is_replaced || row.is_gone)
     }
 }
