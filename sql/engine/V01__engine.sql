@@ -85,7 +85,7 @@ create table vestnik.vst_projection_failure (
     key       text        not null,   -- of the order; empty: a watched table's query for keys fails
     place     text        not null,   -- of the expression in the mapping, or: row level security
     reason    text        not null,   -- the error of Postgres, or what to do
-    is_unseen boolean     not null,   -- the order has no store, or is hidden, so nobody sees it
+    is_unseen boolean     not null,   -- nobody sees the order: it has no store, or is hidden; without a key: the `keys` query fails for all rows
     at        timestamptz not null default clock_timestamp(),
     tried_at  timestamptz not null default clock_timestamp(),
     primary key (source, key, place)

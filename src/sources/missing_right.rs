@@ -7,7 +7,8 @@ use crate::infra::db::GenericClient;
 pub(super) const DENIED: &str = "permission denied for ";
 
 /// The GRANT statement for a right that `role` lacks. `reason` is the error of Postgres about the missing right. It names
-/// a table without its schema, so a table in `schema` is preferred. `None`: the error is not about a right that one GRANT
+/// a table without its schema. Of several tables with this name, one that the role may not read is chosen, and first one in
+/// `schema`. `None`: the error is not about a right that one GRANT
 /// gives.
 pub(super) async fn grant_of(
     client: &impl GenericClient,
@@ -17,7 +18,7 @@ pub(super) async fn grant_of(
 ) -> Result<Option<String>, tokio_postgres::Error> {
     const TABLE: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where c.relname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f') \
-         order by coalesce(has_table_privilege(to_regrole($3), c.oid, 'select'), false), n.nspname <> $2 limit 1";
+         order by coalesce(has_table_privilege(to_regrole(nullif($3, '')), c.oid, 'select'), false), n.nspname <> $2 limit 1";
     let Some((_, denied)) = reason.split_once(DENIED) else {
         return Ok(None);
     };

@@ -26,8 +26,8 @@ pub(in crate::sources) const ANSWERING_STORE: &str = "$6";
 pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
-/// Saves the answer `change` if the order's published status, which clients see, is still `from`. Returns false, and
-/// saves nothing, if the published status differs. Also returns false if the mapping's first statement changes no row,
+/// Saves the answer `change` if the order's published status, which clients see, is still `from`. Returns false if the
+/// published status differs. The caller must then roll the transaction back. Also returns false if the mapping's first statement changes no row,
 /// or if the mapping has no statement and the shop has changed the status meanwhile.
 pub(in crate::sources) async fn answer(
     transaction: &mut Transaction<'_>,

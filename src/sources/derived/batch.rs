@@ -12,10 +12,13 @@ use super::super::Source;
 use super::affected_orders;
 use super::compute::{Computed, DERIVE_MS, compute};
 use super::existing_orders;
-use super::failure::{self, Failure};
+use super::failure::{self, Failure, NO_ORDER, WatchFailure};
 use super::hidden_rows;
+use super::install;
+use super::missed::project_again;
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
+use super::queued_orders::QueuedOrders;
 use super::watch::GONE;
 use super::write;
 use super::written_rows::WrittenRows;
@@ -204,6 +207,8 @@ async fn lead(
     taken: &mut Taken,
     done: &mut Done,
 ) -> Result<(), QueryError> {
+    const AGAIN: &str =
+        "insert into vestnik.vst_change (source, watch, key, at) select $1, $2, key, $4 from unnest($3::text[]) key";
     let Some(derived) = &source.mapping.derived else {
         return Ok(());
     };
@@ -225,24 +230,38 @@ async fn lead(
         for key in affected.keys {
             taken.add(key, newest);
         }
+        let (number, left_over) = (i16::try_from(at + 1).unwrap_or_default(), affected.left_over);
+        transaction
+            .execute(AGAIN, &[&source.id.0, &number, &left_over, &newest])
+            .await?;
         if let Some(error) = affected.error {
             let failed = Failure::of_watch(&watch.table, &error);
-            failure::save(transaction, source.id, &[], std::slice::from_ref(&failed), &[]).await?;
+            let unseen = affected.is_broken.then(|| NO_ORDER.to_owned());
+            failure::save(
+                transaction,
+                source.id,
+                &[],
+                std::slice::from_ref(&failed),
+                unseen.as_slice(),
+            )
+            .await?;
             done.failures.push(failed);
-        } else if failure::end_of_watch(transaction, source.id, &watch.table).await? {
+        } else if let Some(ended) = failure::end_of_watch(transaction, source.id, &watch.table).await? {
             // While the `keys` query failed, writes to this table may have changed any open order. So all open orders
-            // are computed again.
+            // are computed again. An order that was hidden may have become visible, so all others follow.
             done.readable_again += 1;
             for key in open_keys(transaction, source).await? {
                 taken.add(key, newest);
+            }
+            if ended == WatchFailure::OfAll {
+                transaction.execute(install::ALL_ROWS, &[&source.id.0]).await?;
             }
         }
     }
     Ok(())
 }
 
-/// Computes and publishes the orders with these keys. If an order's store cannot be computed, Vestnik computes the
-/// order again after [`RETRY_PAUSE`].
+/// Computes and publishes the orders with these keys.
 async fn project(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -252,13 +271,29 @@ async fn project(
     rows: &WrittenRows,
     done: &mut Done,
 ) -> Result<(), QueryError> {
-    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
-         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
-         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
     if keys.is_empty() {
         return Ok(());
     }
-    let mut published = PublishedResults::lock(transaction, source, keys).await?;
+    let (published, orders) = compute_orders(transaction, source, derived, keys, publish, rows, done).await?;
+    done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
+    Ok(())
+}
+
+/// Computes the orders with these keys, and saves the failures. Returns also the results that clients last received. If
+/// an order's store cannot be computed, Vestnik computes the order again after [`RETRY_PAUSE`].
+async fn compute_orders(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    keys: &[String],
+    publish: Publish<'_>,
+    rows: &WrittenRows,
+    done: &mut Done,
+) -> Result<(PublishedResults, Vec<Projected>), QueryError> {
+    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
+         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
+         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
+    let published = PublishedResults::lock(transaction, source, keys).await?;
     let computed = compute(transaction, source, derived, keys, &published).await?;
     let hidden = hidden_rows::find(transaction, source, keys, &computed, &published, rows).await?;
     let Computed {
@@ -267,13 +302,6 @@ async fn project(
         mut failures,
     } = computed;
     replace(transaction, source, &mut orders, &published, rows, publish).await?;
-    if publish.is_of_existing() {
-        // The shop may have changed some of these orders since this batch took its changes. Their events come with the
-        // next batch, so this batch leaves them out.
-        let queued = affected_orders::queued(transaction, source, derived).await?;
-        orders.retain(|order| !queued.contains(&order.key));
-        published.leave_out(&queued);
-    }
     if !without_store.is_empty() {
         let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
         let pause = RETRY_PAUSE.as_secs_f64();
@@ -286,8 +314,7 @@ async fn project(
     failures.extend(hidden);
     done.readable_again += failure::save(transaction, source.id, keys, &failures, &unseen).await?;
     done.failures.extend(failures);
-    done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
-    Ok(())
+    Ok((published, orders))
 }
 
 /// Removes the orders from `orders` whose row replaces a row with the same key, so that this batch publishes that the old
@@ -325,10 +352,23 @@ async fn all_rows(
 ) -> Result<(), QueryError> {
     transaction.batch_execute("set local statement_timeout = '60s'").await?;
     let existing = existing_orders::find(transaction, source, derived, taken).await?;
+    let mut queued = QueuedOrders::default();
     for (keys, publish) in [(existing.older, Publish::Nobody), (existing.newer, Publish::Unseen)] {
         for chunk in keys.chunks(existing_orders::CHUNK) {
             let rows = WrittenRows::default();
-            project(transaction, source, derived, chunk, publish, &rows, done).await?;
+            let (mut published, mut orders) =
+                compute_orders(transaction, source, derived, chunk, publish, &rows, done).await?;
+            // The shop may have changed some of these orders since this batch took its changes. A later batch publishes
+            // them with an event.
+            queued.read(transaction, source, derived).await?;
+            let later = queued.among(chunk, &published);
+            if queued.is_incomplete() {
+                let later: Vec<String> = later.iter().cloned().collect();
+                project_again(transaction, source.id, &later).await?;
+            }
+            orders.retain(|order| !later.contains(&order.key));
+            published.leave_out(&later);
+            done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
         }
     }
     let limit = format!("set local statement_timeout = {DERIVE_MS}");

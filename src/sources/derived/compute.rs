@@ -167,10 +167,17 @@ fn of_store(
     read: &HashMap<String, Vec<Row>>,
     published: &PublishedResults,
 ) -> Projected {
+    // A value that was computed without the store may have several rows, for several stores. If these rows differ,
+    // nobody knows which one belongs to this store, so the value is unreadable.
     let of = |name: &str| {
         let rows = read.get(name)?;
         let own = rows.iter().find(|row| row.store == store);
-        Some(own.or_else(|| rows.first()).map_or("null", |row| &row.json))
+        let are_equal = rows.iter().all(|row| row.json == rows[0].json);
+        match own.or_else(|| rows.first().filter(|_| are_equal)) {
+            Some(row) => Some(row.json.as_str()),
+            None if rows.is_empty() => Some("null"),
+            None => None,
+        }
     };
     let values = function::values(derived).into_iter().map(|(name, _)| {
         let unreadable = match name == "items" {
@@ -212,39 +219,39 @@ enum Read {
 struct Joins {
     /// The numbers of these joins, counted from 1. `None`: all joins work.
     working: Option<Vec<usize>>,
-    /// The failure of the first join that does not work.
+    /// The failure of all joins together.
     failure: Option<Failure>,
 }
 
-/// Finds the joins of the mapping that work for the order with this key. Each join is tried together with the working
-/// joins before it.
+/// Finds the joins of the mapping that work for the order with this key. If not all of them work together, each join is
+/// tried together with the working joins before it.
 async fn working_joins(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     key: &str,
 ) -> Result<Joins, tokio_postgres::Error> {
-    let (mut working, mut failure) = (Vec::new(), None);
+    let Read::Failed(error) = read(transaction, source, key, OneValue::none(None)).await? else {
+        return Ok(Joins {
+            working: None,
+            failure: None,
+        });
+    };
+    let mut working = Vec::new();
     for number in 1..=function::join_parts(derived).len() {
         working.push(number);
-        let tried = OneValue {
-            name: function::NO_VALUE,
-            with_store: false,
-            joins: Some(&working),
-        };
-        if let Read::Failed(error) = read(transaction, source, key, tried).await? {
+        if let Read::Failed(_) = read(transaction, source, key, OneValue::none(Some(&working))).await? {
             working.pop();
-            failure.get_or_insert_with(|| Failure::of(derived, "from", key, &error));
         }
     }
     Ok(Joins {
-        working: failure.is_some().then_some(working),
-        failure,
+        working: Some(working),
+        failure: Some(Failure::of(derived, "from", key, &error)),
     })
 }
 
-/// Computes one value of an order. If the query fails, retries without the order's store, then with the `working` joins
-/// only, and at last without joins.
+/// Computes one value of an order with the `working` joins (`None`: with all joins). If the query fails, retries without
+/// the order's store, and then without joins.
 async fn value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -254,27 +261,24 @@ async fn value(
 ) -> Result<Read, tokio_postgres::Error> {
     // The query for the store itself always computes the store.
     let is_store = name == "store";
-    let mut tries = vec![(true, None), (is_store, None)];
-    if working.is_some() {
-        tries.extend([(true, working), (is_store, working)]);
+    let with = |with_store, joins| OneValue {
+        name,
+        with_store,
+        joins,
+    };
+    let mut tries = vec![with(true, working)];
+    if !is_store {
+        tries.push(with(false, working));
     }
-    tries.push((is_store, Some(&[])));
-    let mut cause = None;
-    for (with_store, joins) in tries {
-        let one = OneValue {
-            name,
-            with_store,
-            joins,
-        };
-        match read(transaction, source, key, one).await? {
-            Read::Rows(rows) => return Ok(Read::Rows(rows)),
-            // With the store, the error may be that of the store's expression. With fewer joins, it may only say that a
-            // table was left out.
-            Read::Failed(error) if joins.is_none() => cause = Some(error),
-            Read::Failed(_) => {}
+    tries.push(with(is_store, Some(&[])));
+    for one in tries {
+        if let Read::Rows(rows) = read(transaction, source, key, one).await? {
+            return Ok(Read::Rows(rows));
         }
     }
-    Ok(cause.map_or_else(|| Read::Rows(Vec::new()), Read::Failed))
+    // With the store, the error may be that of the store's expression. With fewer joins, it may only say that a table
+    // was left out. So the cause is the error of this query.
+    read(transaction, source, key, with(is_store, None)).await
 }
 
 /// Computes one value of an order with one query.

@@ -19,7 +19,7 @@ const ROW_SECURITY: &str = "row level security";
 const HIDDEN_ORDERS: i64 = 10_000;
 /// The value of [`Failure::key`] if a `keys` query failed. A `keys` query finds the orders that a row of a watched
 /// table affects, so its failure belongs to no single order.
-const NO_ORDER: &str = "";
+pub(super) const NO_ORDER: &str = "";
 
 /// A failure to compute an order, usually because an expression of the mapping failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +115,8 @@ fn unquoted(text: &str) -> String {
 }
 
 /// Saves the failures of the orders with these keys, and deletes earlier failures that no longer occur. `unseen` has
-/// the keys of orders that no client sees, because their store cannot be computed or their row is hidden. Returns the
-/// number of deleted failures.
+/// the keys of orders that no client sees, because their store cannot be computed or their row is hidden. It has the key
+/// [`NO_ORDER`] if a `keys` query fails for all values. Returns the number of deleted failures.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -154,16 +154,32 @@ pub(super) async fn save(
     Ok(ended.len())
 }
 
-/// Deletes the saved failure of the `keys` query of the watched table `table`, because the query works again. A `keys`
-/// query finds the orders that a row of the table affects. Returns whether a failure was saved before.
+/// The end of the failure of a `keys` query. A `keys` query finds the orders that a row of a watched table affects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WatchFailure {
+    /// The query failed for some values only.
+    OfValues,
+    /// The query failed for all values, so each order of the source may have changed.
+    OfAll,
+}
+
+/// Deletes the saved failure of the `keys` query of the watched table `table`, because the query works again. Returns
+/// the failure; `None`: the query did not fail before.
 pub(super) async fn end_of_watch(
     transaction: &Transaction<'_>,
     source: SourceId,
     table: &str,
-) -> Result<bool, tokio_postgres::Error> {
-    const ENDED: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = '' and place = $2";
-    let ended = transaction.execute(ENDED, &[&source.0, &place_of_watch(table)]).await?;
-    Ok(ended > 0)
+) -> Result<Option<WatchFailure>, tokio_postgres::Error> {
+    const ENDED: &str =
+        "delete from vestnik.vst_projection_failure where source = $1 and key = '' and place = $2 returning is_unseen";
+    let ended = transaction
+        .query_opt(ENDED, &[&source.0, &place_of_watch(table)])
+        .await?;
+    let is_of_all = ended.map(|row| row.try_get::<_, bool>(0)).transpose()?;
+    Ok(is_of_all.map(|is_of_all| match is_of_all {
+        true => WatchFailure::OfAll,
+        false => WatchFailure::OfValues,
+    }))
 }
 
 /// Failed SQL expressions and `keys` queries that the current batch runs again.
@@ -211,7 +227,7 @@ pub(super) async fn lines(
     schema: &str,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     const ORDERS: &str = "select count(distinct key) filter (where key <> '' and not is_unseen), \
-             count(distinct key) filter (where is_unseen), count(*) \
+             count(distinct key) filter (where key <> '' and is_unseen), count(*) \
          from vestnik.vst_projection_failure where source = $1 and place <> $2";
     const DISTINCT: &str = "select place, reason, count(*) filter (where key <> ''), \
              (array_agg(vestnik.vst_readable(key) order by at desc, length(key) desc, key desc))[1], count(*) over () \

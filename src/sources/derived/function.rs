@@ -19,7 +19,16 @@ pub(super) struct OneValue<'a> {
     pub joins: Option<&'a [usize]>,
 }
 
-impl OneValue<'_> {
+impl<'a> OneValue<'a> {
+    /// No value. The query only tests whether the joins work.
+    pub fn none(joins: Option<&'a [usize]>) -> Self {
+        Self {
+            name: "none",
+            with_store: false,
+            joins,
+        }
+    }
+
     /// The parameter `vst_field` of the source's SQL function for this value, such as `total|store|1,3`, or
     /// `total||all` without the store and with all joins.
     pub fn field(&self) -> String {
@@ -40,9 +49,6 @@ pub(super) fn join_parts(derived: &Derived) -> Vec<&str> {
 /// A value of the parameter `vst_field` of the source's SQL function. With this value, the function returns only the
 /// keys of the rows that its owner may read. It then evaluates no expression of the mapping.
 pub(super) const KEY: &str = "key";
-
-/// A name of no value. The query of [`OneValue`] with this name tests whether its joins work.
-pub(super) const NO_VALUE: &str = "none";
 
 /// The name of the SQL function that computes the orders of this derived source.
 pub(super) fn name(source: SourceId) -> String {

@@ -13,6 +13,9 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
+/// SQL that makes the projector (a background task) compute all existing orders of the source `$1` again.
+pub(super) const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
+
 /// Installs the parts of a derived source that are missing or outdated. `reads_other_columns` is true if the source is
 /// new, was detached, or has changed. If it is true, or if a part was installed, the projector (a background task)
 /// computes all existing orders again. No event is appended for these orders.
@@ -25,7 +28,6 @@ pub(in crate::sources) async fn install(
     reads_other_columns: bool,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
-    const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
     const WATCHES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = ''";
     let mut done = Installed::default();
     drop_strange(transaction, source, checked).await?;

@@ -3,26 +3,42 @@
 /// Maximum number of parts of a `from`. The last part has all further joins.
 const MOST_PARTS: usize = 32;
 /// The words that may stand before the word `join`.
-const KINDS: [&str; 5] = ["natural", "inner", "left", "outer", "cross"];
-/// The kinds of joins that also give rows without a row of the shop's table. A `from` with such a join is not split.
-const OF_BOTH_TABLES: [&str; 2] = ["right", "full"];
+const KINDS: [&str; 4] = ["inner", "left", "outer", "cross"];
+/// A `from` with one of these joins is not split. A right or full join also gives rows without a row of the shop's table.
+/// A natural join depends on the columns of all earlier joins.
+const NOT_SPLIT: [&str; 3] = ["right", "full", "natural"];
 
 /// Splits the joins of `from`, an SQL text such as `left join a on a.id = o.a_id left join b on b.id = a.b_id`. The
 /// parts together are the whole text. A part may refer to earlier parts.
 pub(super) fn split(from: &str) -> Vec<&str> {
-    let words = words(from);
-    let mut begins = Vec::new();
+    let (mut begins, mut conditions) = (Vec::new(), Vec::new());
     let mut first_kind = None;
-    for (at, word) in &words {
-        let word = word.to_ascii_lowercase();
-        if OF_BOTH_TABLES.contains(&word.as_str()) {
-            return vec![from];
+    let mut is_cross = false;
+    for (at, word) in words(from) {
+        match word.to_ascii_lowercase().as_str() {
+            word if NOT_SPLIT.contains(&word) => return vec![from],
+            word @ ("join" | ",") => {
+                begins.push(first_kind.take().unwrap_or(at));
+                // The number of conditions that this part still needs.
+                conditions.push(i32::from(word == "join" && !is_cross));
+                is_cross = false;
+            }
+            "on" | "using" => {
+                first_kind = None;
+                if let Some(needed) = conditions.last_mut() {
+                    *needed -= 1;
+                }
+            }
+            kind if KINDS.contains(&kind) => {
+                first_kind.get_or_insert(at);
+                is_cross = kind == "cross";
+            }
+            _ => (first_kind, is_cross) = (None, false),
         }
-        match word.as_str() {
-            "join" | "," => begins.push(first_kind.take().unwrap_or(*at)),
-            kind if KINDS.contains(&kind) => drop(first_kind.get_or_insert(*at)),
-            _ => first_kind = None,
-        }
+    }
+    // In a nested join, such as `a join b join c on .. on ..`, the conditions of a part stand in another part.
+    if conditions.iter().any(|needed| *needed != 0) {
+        return vec![from];
     }
     begins.truncate(MOST_PARTS);
     // Text before the first join belongs to the first part.
@@ -35,14 +51,16 @@ pub(super) fn split(from: &str) -> Vec<&str> {
     begins.iter().zip(ends).map(|(begin, end)| &from[*begin..end]).collect()
 }
 
-/// The words and commas of an SQL text that are outside of parentheses, quotes and comments, each with its position in
-/// bytes.
+/// The words, commas and opening parentheses of an SQL text that are outside of parentheses, quotes and comments, each
+/// with its position in bytes.
 fn words(sql: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let (mut at, mut depth) = (0, 0_usize);
+    let mut has_escapes = false;
     while let Some(first) = sql[at..].chars().next() {
         let rest = &sql[at..];
         let length = match first {
+            '\'' if has_escapes => escaped_length(rest),
             '\'' | '"' => quoted_length(rest, first),
             '$' => dollar_quoted_length(rest),
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
@@ -50,12 +68,16 @@ fn words(sql: &str) -> Vec<(usize, &str)> {
             _ if is_of_word(first) => rest.find(|next| !is_of_word(next)).unwrap_or(rest.len()),
             _ => first.len_utf8(),
         };
+        let word = &rest[..length];
+        if depth == 0 && (matches!(first, ',' | '(') || is_of_word(first)) {
+            words.push((at, word));
+        }
         match first {
             '(' | '[' => depth += 1,
             ')' | ']' => depth = depth.saturating_sub(1),
-            _ if depth == 0 && (first == ',' || is_of_word(first)) => words.push((at, &rest[..length])),
             _ => {}
         }
+        has_escapes = word.eq_ignore_ascii_case("e");
         at += length;
     }
     words
@@ -63,6 +85,20 @@ fn words(sql: &str) -> Vec<(usize, &str)> {
 
 fn is_of_word(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_'
+}
+
+/// The number of bytes of a text such as `'it\'s'` after the letter `E`, with both quotes. A backslash escapes the next
+/// letter.
+fn escaped_length(sql: &str) -> usize {
+    let mut letters = sql.char_indices().skip(1);
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => drop(letters.next()),
+            '\'' => return at + 1,
+            _ => {}
+        }
+    }
+    sql.len()
 }
 
 /// The number of bytes of a text in quotes, with both quotes. A backslash does not escape a quote, as in standard SQL.
@@ -115,20 +151,18 @@ mod tests {
 
     #[test]
     fn each_join_is_a_part() {
-        let from = "left join a on a.id = o.a_id\n  JOIN b using (id) natural left outer join c cross join d";
+        let from = "left join a on a.id = left(o.a_id, 2)\n  JOIN b using (id) left outer join c on true cross join d";
         let expected = [
-            "left join a on a.id = o.a_id",
+            "left join a on a.id = left(o.a_id, 2)",
             "JOIN b using (id)",
-            "natural left outer join c",
+            "left outer join c on true",
             "cross join d",
         ];
         assert_eq!(parts(from), expected);
         assert_eq!(parts(", lateral (select 1) x, y"), [", lateral (select 1) x", ", y"]);
         assert!(parts("").is_empty());
-        assert_eq!(
-            parts("left join lateral (select * from b join c on true) x on left(x.n, 1) = o.n").len(),
-            1
-        );
+        let lateral = "left join lateral (select * from b join c on true) x on left(x.n, 1) = o.n";
+        assert_eq!(parts(lateral), [lateral]);
     }
 
     #[test]
@@ -137,6 +171,7 @@ mod tests {
             "join \"left join\" j on true",
             "join j on j.word = ' join it''s, '",
             "join j on j.word = $x$ join, $x$",
+            r"join j on j.word = E'it\'s, join' and true",
             "join j -- join k, \n on true",
             "join j /* join /* , */ join */ on true",
             "join j on j.a = any (array[1, 2]) and j.b[1, 2] = $1",
@@ -146,9 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_join_that_keeps_rows_of_the_other_table_is_not_split() {
-        let from = "left join a on true full join b on true";
-        assert_eq!(split(from), [from]);
+    fn a_join_whose_parts_have_no_meaning_alone_is_not_split() {
+        for from in [
+            "left join a on true full join b on true",
+            "left join a on a.id = o.a_id natural left join b",
+            "left join a join b on b.id = a.b_id on a.id = o.a_id",
+        ] {
+            assert_eq!(split(from), [from]);
+        }
     }
 
     proptest! {

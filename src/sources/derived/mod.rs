@@ -21,6 +21,7 @@ mod preview;
 mod project;
 pub mod projector;
 mod queue_progress;
+mod queued_orders;
 mod reader;
 mod remedy;
 mod rights;

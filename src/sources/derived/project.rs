@@ -47,11 +47,6 @@ impl Publish<'_> {
         }
     }
 
-    /// Whether these orders existed before the source was attached or its mapping changed.
-    pub fn is_of_existing(self) -> bool {
-        matches!(self, Self::Nobody | Self::Unseen)
-    }
-
     /// Whether the change of an order becomes an event. `is_new`: no client has received the order. `status` is the
     /// status of the order now.
     fn tells(self, is_new: bool, status: &str) -> bool {

@@ -102,6 +102,14 @@ enum Step {
     Ask(Box<Ask>),
 }
 
+impl Step {
+    /// Whether the change failed because the order has another status than the requester knew.
+    fn is_of_another_status(&self) -> bool {
+        use StatusChangeOutcome::{Already, Overtaken, Unknown};
+        matches!(self, Self::Over(Already(_) | Overtaken(_) | Unknown))
+    }
+}
+
 impl From<StatusChangeOutcome> for Step {
     fn from(outcome: StatusChangeOutcome) -> Self {
         Self::Over(outcome)
@@ -156,7 +164,16 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
             Ok(step @ (Step::Over(StatusChangeOutcome::Done { .. }) | Step::Ask(_))) => {
                 transaction.commit().await.map(|()| step).map_err(QueryError::from)
             }
-            Ok(outcome) => transaction.rollback().await.map(|()| outcome).map_err(QueryError::from),
+            Ok(step) => {
+                transaction.rollback().await?;
+                if current_order.source.mapping.derived.is_some() && step.is_of_another_status() {
+                    // The shop changed the order, and no client has received this change. No trigger may have recorded
+                    // it, so the projector must compute the order.
+                    let keys = [change.key.to_owned()];
+                    derived::project_again(&*client, current_order.source.id, &keys).await?;
+                }
+                Ok(step)
+            }
             Err(error) => {
                 drop(transaction);
                 Err(error)

@@ -64,7 +64,6 @@ async fn a_kept_answer_is_refused_if_the_shop_has_cancelled_the_order_before() {
         (409, &json!("cancelled")),
         "{refused:?}"
     );
-    shop.write(NOTE).await;
     let event = shop.event("1").await;
     assert_eq!(
         (&event["type"], &event["data"]["status"]),
