@@ -329,19 +329,6 @@ impl JournalEvent {
         EVENT_OVERHEAD_BYTES + self.payload_bytes()
     }
 
-    /// Whether this row and the row `next` were written by one transaction about one order. Such rows become one
-    /// partner event.
-    pub fn belongs_with(&self, next: &Self) -> bool {
-        match (&self.body, &next.body) {
-            (Body::Write(one), Body::Write(other)) => {
-                one.key.is_some()
-                    && (self.xid, &self.store, one.source, &one.key)
-                        == (next.xid, &next.store, other.source, &other.key)
-            }
-            _ => false,
-        }
-    }
-
     /// Whether a canary (self-test of a node) wrote the row. Statistics do not count such rows. They are deleted soon,
     /// so the feed does not check whether they are still in the journal.
     pub fn is_canary(&self) -> bool {

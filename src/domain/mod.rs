@@ -3,6 +3,7 @@
 
 pub mod cursor;
 pub mod event;
+pub mod event_group;
 pub mod money;
 pub mod shortened;
 pub mod status;

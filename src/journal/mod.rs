@@ -4,22 +4,24 @@
 
 pub mod canary;
 mod due;
+mod history;
 mod large_transaction;
 mod lineage;
 mod page;
 mod reader;
 mod retention;
+mod search;
 mod sql_types;
 mod transaction_sizes;
 
 pub use due::{Due, DueBatch, append, read_due, read_event, read_with_siblings};
+pub use history::{History, read_history};
 pub use large_transaction::{LargeTransactionStream, stream_large_transactions};
 pub use lineage::Witness;
-pub use page::{
-    History, Page, PageEvent, Start, as_recorded, cursor_here, newest_of, read_history, read_page, read_where,
-};
+pub use page::{Page, PageEvent, Start, cursor_here, read_page};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
+pub use search::{as_recorded, newest_of, read_where};
 pub use transaction_sizes::{Size, TransactionSizes};
 
 use tokio_postgres::Row;

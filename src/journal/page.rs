@@ -14,19 +14,16 @@ use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Cursor, Epoch, Position, ReplayPlan, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
+use crate::domain::event_group;
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool};
 
 /// If a page has this many bytes of payload, it ends, even if it has fewer events than its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Maximum number of rows beyond the limit of a page. They are read if the page would otherwise end between the rows of
-/// one event.
-const TOGETHER_ROWS: usize = 50;
-/// Maximum number of rows that [`read_history`] reads.
-const HISTORY_EVENTS: usize = 50_000;
-/// Number of rows that [`read_history`] fetches in one request.
-const HISTORY_FETCH_ROWS: i32 = 500;
+/// Number of rows that are read beyond the limit of a page. They show whether the page may stop at its limit, or after
+/// which row. If it may stop nowhere, the page divides the rows of one event.
+const ROWS_AHEAD: usize = 100;
 
 /// Where a page begins.
 pub enum Start<'a> {
@@ -37,12 +34,15 @@ pub enum Start<'a> {
     Newest,
 }
 
-/// A journal event, with a cursor that covers this event and all events before it.
+/// A journal event, with a cursor for a client that has received it.
 pub struct PageEvent {
     /// The event, as the journal has it.
     pub event: JournalEvent,
-    /// The cursor with which a client continues after this event.
+    /// The cursor with which a client continues after this event. It covers no row of an event that comes later. If such
+    /// an event also has rows before this one, the client gets the events since then again.
     pub cursor: String,
+    /// Whether the cursor covers this event.
+    pub is_covered: bool,
 }
 
 /// The result of reading a page.
@@ -73,7 +73,7 @@ pub enum Page {
 pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
-    trimmed: Xid,
+    pub(super) trimmed: Xid,
     pub(super) epoch: Epoch,
 }
 
@@ -111,7 +111,7 @@ pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> 
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
 }
 
-async fn read_head(client: &db::Transaction<'_>) -> Result<JournalState, Error> {
+pub(super) async fn read_head(client: &db::Transaction<'_>) -> Result<JournalState, Error> {
     let statement = client
         .prepare_cached(&format!(
             "select pg_current_snapshot(), trimmed_through, \
@@ -156,107 +156,6 @@ pub(super) async fn usable_for_planning(
     Ok((head, cursor))
 }
 
-/// The newest events of all stores, up to a limited total size. They fill the event cache when a node starts.
-pub struct History {
-    /// The [`Epoch`] of the database. Transaction ids can be compared only within one epoch.
-    pub epoch: Epoch,
-    /// The position before the events. `events` contains each event that this position does not cover, if it had
-    /// committed when the events were read.
-    pub base: Position,
-    /// The events, sorted by id.
-    pub events: Vec<JournalEvent>,
-}
-
-/// Reads the newest events of all stores until their size reaches `bytes`.
-pub async fn read_history(pool: &Pool, bytes: usize) -> Result<History, Error> {
-    timeout(READ_DEADLINE, history(pool, bytes))
-        .await
-        .map_err(|_| Error::TimedOut)?
-}
-
-async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
-    let mut client = pool.get().await?;
-    let transaction = db::snapshot(&mut client).await?;
-    let head = read_head(&transaction).await?;
-    let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where xid > $1 order by xid desc limit $2");
-    let limit = HISTORY_EVENTS as i64 + 1;
-    let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
-    let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
-    // Fetch the rows in parts, so that Postgres does not send rows beyond the limit.
-    'all: loop {
-        let rows = transaction.fetch(&portal, HISTORY_FETCH_ROWS).await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in &rows {
-            let xid = row.try_get::<_, SqlXid>(1)?.0;
-            if bytes > max_bytes || taken == HISTORY_EVENTS {
-                // Leave out all events of this transaction, because only a part of them may have been read.
-                cut = xid;
-                break 'all;
-            }
-            taken += 1;
-            if let Some(event) = event(row, 0)? {
-                bytes += event.weight();
-                events.push(event);
-            }
-        }
-    }
-    events.retain(|event| event.xid > cut);
-    events.sort_unstable_by_key(|event| event.id);
-    // A transaction that is still running may have events with lower ids. The position does not cover it, so its events
-    // count as new when it commits.
-    let base = Position::after(&head.snapshot, cut);
-    Ok(History {
-        epoch: head.epoch,
-        base,
-        events,
-    })
-}
-
-/// Searches the newest `scanned` journal rows of the store for orders with these keys. Returns the found rows, sorted
-/// by id.
-pub async fn newest_of(
-    client: &crate::infra::db::Transaction<'_>,
-    store: &StoreId,
-    keys: &[&str],
-    scanned: i64,
-) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
-    let sql = format!(
-        "select {EVENT_COLUMNS} from (select * from vestnik.vst_event where store_id = $1 order by xid desc, id desc limit $3) e \
-         where key = any ($2) order by id"
-    );
-    let statement = client.prepare_cached(&sql).await?;
-    let rows = client.query(&statement, &[&store.as_str(), &keys, &scanned]).await?;
-    let mut events = Vec::with_capacity(rows.len());
-    for row in &rows {
-        events.extend(event(row, 0)?);
-    }
-    Ok(events)
-}
-
-/// Returns the text in the form that it has inside a recorded row: encoded as JSON, without the quotes around it. SQL
-/// can search for it with `strpos(data::text, ...)`.
-pub fn as_recorded(text: &str) -> String {
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted[1..quoted.len() - 1].to_owned()
-}
-
-/// Reads the events that match an SQL condition. `condition` is the text after `where`, and may end with an `order by`.
-pub async fn read_where(
-    client: &impl crate::infra::db::GenericClient,
-    condition: &str,
-    parameters: &[(&(dyn ToSql + Sync), tokio_postgres::types::Type)],
-) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
-    let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where {condition}");
-    let rows = client.query_typed(&sql, parameters).await?;
-    let mut events = Vec::with_capacity(rows.len());
-    for row in &rows {
-        events.extend(event(row, 0)?);
-    }
-    Ok(events)
-}
-
 /// Returns an SQL condition that selects the rows of these stores, and the value of its parameter `$1`.
 fn rows_of(stores: &StoreSet) -> (&'static str, Box<dyn ToSql + Send + Sync>) {
     let texts = |stores: &HashSet<StoreId>| -> Vec<String> {
@@ -292,6 +191,7 @@ async fn newest(
         events.extend(event(row, 0)?.map(|event| PageEvent {
             event,
             cursor: cursor.clone(),
+            is_covered: true,
         }));
     }
     Ok(Page::Events {
@@ -310,12 +210,69 @@ async fn after(
     head: &JournalState,
     seen: Position,
 ) -> Result<Page, Error> {
+    let mut reached = cursor.encode(head.epoch);
     let replay_plan = ReplayPlan::from(cursor);
+    let read = rows_after(client, stores, &replay_plan, limit).await?;
+    let mut stops = event_group::stops(read.rows.iter().map(|row| row.event.as_ref()));
+    if let (true, Some(last)) = (read.is_all, stops.last_mut()) {
+        *last = true;
+    }
+    let taken = event_group::take(&stops, read.wanted.min(limit));
+    let is_last = read.is_all && taken == stops.len();
+    let mut events = Vec::with_capacity(taken);
+    for (place, row) in read.rows.into_iter().take(taken).enumerate() {
+        let is_covered = stops[place] || place + 1 == taken;
+        if is_covered {
+            reached = replay_plan.cursor_after(row.xid, row.id, &seen).encode(head.epoch);
+        }
+        events.extend(row.event.map(|event| PageEvent {
+            event,
+            cursor: reached.clone(),
+            is_covered,
+        }));
+    }
+    if is_last {
+        reached = Cursor::At(seen.clone()).encode(head.epoch);
+        // The last event of the last page has the cursor of the whole page.
+        if let Some(last) = events.last_mut() {
+            last.cursor.clone_from(&reached);
+        }
+    }
+    Ok(Page::Events {
+        events,
+        cursor: reached,
+        position: is_last.then_some(seen),
+    })
+}
+
+/// A row of the journal. `event` is `None` if the row becomes no event.
+struct JournalRow {
+    id: EventId,
+    xid: Xid,
+    event: Option<JournalEvent>,
+}
+
+/// The rows of a page, and some rows after it.
+struct RowsAfter {
+    rows: Vec<JournalRow>,
+    /// The number of rows that have [`PAGE_BYTES`], or of all rows.
+    wanted: usize,
+    /// Whether the journal has no further row.
+    is_all: bool,
+}
+
+/// Reads `limit` rows, and at most [`ROWS_AHEAD`] rows after them, in the order that [`ReplayPlan`] defines.
+async fn rows_after(
+    client: &db::Transaction<'_>,
+    stores: &StoreSet,
+    replay_plan: &ReplayPlan,
+    limit: usize,
+) -> Result<RowsAfter, Error> {
     let ReplayPlan {
         before,
         middle,
         through,
-    } = &replay_plan;
+    } = replay_plan;
     let (condition, parameter) = rows_of(stores);
     let sql = format!(
         "select {EVENT_COLUMNS} from ( \
@@ -326,6 +283,7 @@ async fn after(
          order by not (xid < $4 and xid <> all ($5)), id limit $7"
     );
     let statement = client.prepare_cached(&sql).await?;
+    let most = limit + ROWS_AHEAD;
     let parameters: [&(dyn ToSql + Sync); 7] = [
         &*parameter,
         &SqlXid(before.end()),
@@ -333,53 +291,29 @@ async fn after(
         &SqlXid(middle.end()),
         &xids(middle.missing()),
         &through.0,
-        &((limit + TOGETHER_ROWS) as i64 + 1),
+        &(most as i64 + 1),
     ];
     let mut rows = client.query_raw(&statement, &parameters).await?;
-    let mut events: Vec<PageEvent> = Vec::new();
+    let mut read = RowsAfter {
+        rows: Vec::new(),
+        wanted: 0,
+        is_all: true,
+    };
     let mut bytes = 0;
-    let mut last = None;
-    let mut more = false;
-    let mut taken = 0;
     while let Some(row) = rows.try_next().await? {
-        let event = event(&row, 0)?;
-        // Do not end a page between the rows of one event, unless the event has too many rows.
-        let belongs = |last: &PageEvent| event.as_ref().is_some_and(|event| last.event.belongs_with(event));
-        let together = taken < limit + TOGETHER_ROWS && events.last().is_some_and(belongs);
-        if (taken >= limit || bytes > PAGE_BYTES) && !together {
-            more = true;
+        if read.rows.len() == most || bytes > 2 * PAGE_BYTES {
+            read.is_all = false;
             break;
         }
-        taken += 1;
-        let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
-        let cursor = replay_plan.cursor_after(xid, id, &seen).encode(head.epoch);
-        if let Some(event) = event {
-            bytes += event.payload_bytes();
-            events.push(PageEvent {
-                event,
-                cursor: cursor.clone(),
-            });
-        }
-        last = Some(cursor);
+        let event = event(&row, 0)?;
+        read.wanted += usize::from(bytes <= PAGE_BYTES);
+        bytes += event.as_ref().map_or(0, JournalEvent::payload_bytes);
+        read.rows.push(JournalRow {
+            id: EventId(row.try_get(0)?),
+            xid: row.try_get::<_, SqlXid>(1)?.0,
+            event,
+        });
     }
     rows.leave();
-    match last.filter(|_| more) {
-        Some(cursor) => Ok(Page::Events {
-            events,
-            cursor,
-            position: None,
-        }),
-        None => {
-            let cursor = Cursor::At(seen.clone()).encode(head.epoch);
-            // This is the last page, so its last event has the cursor of the whole page.
-            if let Some(last) = events.last_mut() {
-                last.cursor.clone_from(&cursor);
-            }
-            Ok(Page::Events {
-                events,
-                cursor,
-                position: Some(seen),
-            })
-        }
-    }
+    Ok(read)
 }

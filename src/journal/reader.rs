@@ -3,6 +3,7 @@
 //! statement. Two index look-ups on `xid` find all new events, even if a transaction has been open for long. The read
 //! delays no writer, skips no event, and repeats no event.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -16,6 +17,7 @@ use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
 use crate::domain::event::{JournalEvent, Xid};
+use crate::domain::event_group;
 use crate::infra::config::Database;
 use crate::infra::db::{self, Client, Rows, Statement};
 
@@ -23,6 +25,8 @@ use crate::infra::db::{self, Client, Rows, Statement};
 pub const NEWS_EVENTS: usize = 1024;
 /// Number of events in one chunk. The feed reads in chunks if there are too many new events for one read.
 pub const CHUNK_EVENTS: usize = 256;
+/// Number of events that are read beyond a chunk. They show whether the chunk may stop at its limit, or after which event.
+const EVENTS_AHEAD: usize = 256;
 /// If a chunk has this many bytes of payload, it ends, even if it has fewer than `CHUNK_EVENTS` events.
 pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum time for Postgres to send the next part of a result.
@@ -285,32 +289,45 @@ pub struct Backlog {
 /// events.
 pub struct Chunks {
     rows: Rows,
-    /// The first event of the next chunk, if it has already been read.
-    next: Option<JournalEvent>,
+    /// Events of the next chunks that are already read.
+    ahead: VecDeque<JournalEvent>,
+    /// Whether all rows are read.
+    is_over: bool,
 }
 
 impl Chunks {
     pub(super) fn new(rows: Rows) -> Self {
-        Self { rows, next: None }
+        Self {
+            rows,
+            ahead: VecDeque::new(),
+            is_over: false,
+        }
     }
 
-    /// Reads the next chunk of events, sorted by id. Empty: the stream has ended. A chunk does not end between the rows
-    /// of one event.
+    /// Reads the next chunk of events, sorted by id. Empty: the stream has ended. A chunk divides the rows of one event only
+    /// if they are far apart.
     pub async fn next(&mut self) -> Result<Vec<JournalEvent>, Error> {
-        let mut events: Vec<JournalEvent> = Vec::with_capacity(CHUNK_EVENTS);
-        events.extend(self.next.take());
-        let mut bytes = 0;
-        while let Some(row) = self.row().await? {
-            let Some(event) = event(&row, 1)? else { continue };
-            let is_full = events.len() >= CHUNK_EVENTS || bytes >= CHUNK_BYTES;
-            if is_full && events.last().is_some_and(|last| !last.belongs_with(&event)) {
-                self.next = Some(event);
-                break;
+        let bytes_of = |events: &VecDeque<JournalEvent>| events.iter().map(JournalEvent::payload_bytes).sum::<usize>();
+        let mut bytes = bytes_of(&self.ahead);
+        while !self.is_over && self.ahead.len() < CHUNK_EVENTS + EVENTS_AHEAD && bytes < 2 * CHUNK_BYTES {
+            match self.row().await? {
+                Some(row) => {
+                    let event = event(&row, 1)?;
+                    bytes += event.as_ref().map_or(0, JournalEvent::payload_bytes);
+                    self.ahead.extend(event);
+                }
+                None => self.is_over = true,
             }
-            bytes += event.payload_bytes();
-            events.push(event);
         }
-        Ok(events)
+        let mut bytes = 0;
+        let fits = |event: &&JournalEvent| {
+            let fits = bytes < CHUNK_BYTES;
+            bytes += event.payload_bytes();
+            fits
+        };
+        let wanted = self.ahead.iter().take(CHUNK_EVENTS).take_while(fits).count();
+        let taken = event_group::take(&event_group::stops(self.ahead.iter().map(Some)), wanted);
+        Ok(self.ahead.drain(..taken).collect())
     }
 
     async fn row(&mut self) -> Result<Option<Row>, Error> {

@@ -11,8 +11,9 @@ use super::lookup_results::Lookups;
 use super::{Context, Source, Sources};
 use crate::domain::Subject;
 use crate::domain::event::{
-    Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
+    Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write,
 };
+use crate::domain::event_group::EventGroup;
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
@@ -290,21 +291,20 @@ impl<'a> Piece<'a> {
 /// `events`.
 pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
-    let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
+    let mut groups: HashMap<EventGroup<'a>, Group<'a>> = HashMap::new();
     for (place, event) in events.iter().enumerate() {
         match &event.body {
             Body::Engine(kind, data) => pieces.push((place, Piece::Engine(event, *kind, data))),
             Body::Write(write) if write.write == Write::Truncate => {}
-            // Most reads of the journal return a single row, and a single row needs no group. A row without a key
-            // cannot be grouped.
-            Body::Write(write) if events.len() == 1 || write.key.is_none() => {
-                pieces.push((place, Piece::Change(change(&[(event, write)]))));
-            }
-            Body::Write(write) => {
-                let (last, writes) = groups.entry(group_key(event, write)).or_default();
-                *last = place;
-                writes.push((event, write));
-            }
+            // Most reads of the journal return a single row, and a single row needs no group.
+            Body::Write(write) => match event.group().filter(|_| events.len() > 1) {
+                None => pieces.push((place, Piece::Change(change(&[(event, write)])))),
+                Some(group) => {
+                    let (last, writes) = groups.entry(group).or_default();
+                    *last = place;
+                    writes.push((event, write));
+                }
+            },
         }
     }
     pieces.extend(
@@ -319,11 +319,6 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
 /// A group of journal rows that together become at most one event: the index of the group's last row in `events`, and
 /// its rows.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
-type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
-
-fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
-    (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
-}
 
 /// Merges several writes to one row in one transaction. Journal ids do not show the order of the writes, because a
 /// nested write by a shop's trigger is recorded before the outer write. So the function compares the row's states
@@ -363,7 +358,7 @@ fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::EventId;
+    use crate::domain::event::{EventId, Xid};
     use crate::sources::fixtures::{REFERENCE, source};
     use serde_json::json;
 

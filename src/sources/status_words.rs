@@ -77,7 +77,7 @@ fn without_word(mapping: &Mapping, problems: &mut Vec<String>, warnings: &mut Ve
     if !has(Status::Rejected) {
         warnings.push(match words.word_of(Status::Rejected) {
             Some(word) => {
-                format!("status.rejected: no word means it: if a person rejects an order, Vestnik writes `{word}`")
+                format!("status.rejected: no word says it: if a person rejects an order, Vestnik writes `{word}`")
             }
             None => {
                 "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel"

@@ -15,7 +15,7 @@ use vestnik::sources::Sources;
 use vestnik::sources::lookup_results::Lookups;
 
 use crate::oracle::seed;
-use crate::support::app::App;
+use crate::support::app::{App, Panel};
 use crate::support::db::Database;
 
 /// A journal with random writers, and a feed that reads only when the test calls it.
@@ -256,4 +256,83 @@ async fn the_connections_are_open_before_the_first_request() {
          where datname = current_database() and application_name = 'vestnik pool'"
     );
     app.database.until(&open).await;
+}
+
+/// A transaction that writes one order, then another one, and then the first one again.
+const INTERLEAVED: &str = "begin; insert into orders (store_id, customer_name) values (7, 'Anna'); \
+    insert into orders (store_id, customer_name) values (7, 'Boris'); \
+    update orders set reason = 'late' where customer_name = 'Anna'; commit";
+
+/// The name of the customer of each event until the session is live, or until there are `most`. All are new orders.
+async fn names(panel: &mut Panel, most: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    while names.len() < most {
+        let message = panel.message().await.unwrap();
+        if message["type"] == "live" {
+            break;
+        }
+        if let Some(name) = message["data"]["customer_name"].as_str() {
+            assert_eq!(message["type"], "new_order", "{message}");
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn a_replay_that_breaks_between_the_rows_of_one_order_loses_nothing() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id, customer_name) values (7, 'first')")
+        .await;
+    let cursor = panel.event().await["cursor"].as_str().unwrap().to_owned();
+    drop(panel);
+    app.write(INTERLEAVED).await;
+    let mut panel = app.panel("7", Some(&cursor)).await;
+    assert_eq!(names(&mut panel, 1).await, ["Boris"]);
+    let mut panel = app.panel("7", Some(&panel.cursor)).await;
+    // The panel may get an event again, with the same id, but it must get each one.
+    assert_eq!(names(&mut panel, 9).await, ["Boris", "Anna"]);
+    assert!(
+        names(&mut app.panel("7", Some(&panel.cursor)).await, 9)
+            .await
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_page_of_one_event_divides_no_event() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id, customer_name) values (7, 'first')")
+        .await;
+    let mut cursor = panel.event().await["cursor"].as_str().unwrap().to_owned();
+    app.write(
+        "begin; insert into orders (store_id, customer_name) values (7, 'Anna'); \
+         insert into orders (store_id, customer_name) values (7, 'Boris'); \
+         update orders set status = 'preparing' where customer_name = 'Anna'; \
+         insert into orders (store_id, customer_name) values (7, 'Clara'); \
+         update orders set status = 'pending', reason = 'late' where customer_name = 'Anna'; \
+         insert into orders (store_id, customer_name) values (7, 'Dora'); commit",
+    )
+    .await;
+    let mut told = Vec::new();
+    loop {
+        let page = app
+            .get_json(&format!("/api/partner/stores/7/events?after={cursor}&limit=1"))
+            .await;
+        for event in page["events"].as_array().unwrap() {
+            let text = |field: &str| event["data"][field].as_str().unwrap_or_default().to_owned();
+            told.push((text("customer_name"), text("reason")));
+        }
+        cursor = page["cursor"].as_str().unwrap().to_owned();
+        if page["more"] == false {
+            break;
+        }
+    }
+    let expected = [("Boris", ""), ("Clara", ""), ("Anna", "late"), ("Dora", "")];
+    assert_eq!(
+        told,
+        expected.map(|(name, reason)| (name.to_owned(), reason.to_owned()))
+    );
 }

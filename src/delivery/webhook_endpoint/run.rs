@@ -175,8 +175,10 @@ impl Endpoints {
         }
         let read_at = Instant::now();
         let mut cursors = rows.iter();
+        let mut is_covered = true;
         for event in events {
-            if stop.is_cancelled() || read_at.elapsed() > PAGE_HELD {
+            // If the saved cursor does not cover the last event, that event would be posted again.
+            if stop.is_cancelled() || is_covered && read_at.elapsed() > PAGE_HELD {
                 return Ok(Next::More);
             }
             // `events` has the order of `rows`, but several rows may have become one event, so skip rows without an
@@ -191,6 +193,7 @@ impl Endpoints {
             if next == Next::End {
                 return Ok(Next::End);
             }
+            is_covered = row.is_covered;
             self.recorder.record(Receipt {
                 store: event.store.clone(),
                 event: event.id,

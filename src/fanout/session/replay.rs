@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
+use crate::domain::event_group;
 use crate::domain::store_set::StoreSet;
 use crate::fanout::router::{CACHE_BYTES, CachedReplay, Selection};
 use crate::infra::db::QueryError;
@@ -66,7 +67,7 @@ impl Session {
         loop {
             self.check_token()?;
             match self.next_page(&after).await? {
-                Next::CachedReplay(cached) => return self.send_cached(cached, transport).await,
+                Next::CachedReplay(cached) => return self.send_cached(after.as_str().into(), cached, transport).await,
                 Next::Page(Page::Resync {
                     reason,
                     fresh,
@@ -181,7 +182,13 @@ impl Session {
         router.replay_from(store, after)
     }
 
-    async fn send_cached(&mut self, cached: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+    /// Sends a replay from the event cache. `reached` is the client's cursor.
+    async fn send_cached(
+        &mut self,
+        mut reached: Arc<str>,
+        cached: CachedReplay,
+        transport: &mut impl Transport,
+    ) -> Result<Arc<str>, Close> {
         let CachedReplay {
             events,
             seen,
@@ -193,17 +200,23 @@ impl Session {
         let events = self.translate(&rows).await?;
         HOT.replayed.increment(events.len() as u64);
         let last = events.len().saturating_sub(1);
+        let mut stops = rows.iter().zip(event_group::stops(rows.iter().copied().map(Some)));
         for (index, event) in events.iter().enumerate() {
-            // The last event carries the cursor of the whole replay, because no event follows it.
-            let cursor: Arc<str> = match index == last {
-                true => Arc::clone(&covered),
-                false => replay_plan
-                    .cursor_after(event.xid, event.id, &seen)
-                    .encode(epoch)
-                    .into(),
-            };
-            let text = event.to_wire(&cursor, Delivery::Replayed);
-            self.put(Outgoing::WithCursor(cursor, text.into()), transport).await?;
+            for (row, may_stop) in stops.by_ref() {
+                if may_stop {
+                    reached = replay_plan.cursor_after(row.xid, row.id, &seen).encode(epoch).into();
+                }
+                if row.id == event.id {
+                    break;
+                }
+            }
+            if index == last {
+                // The last event carries the cursor of the whole replay, because no event follows it.
+                reached = Arc::clone(&covered);
+            }
+            let text = event.to_wire(&reached, Delivery::Replayed);
+            self.put(Outgoing::WithCursor(Arc::clone(&reached), text.into()), transport)
+                .await?;
         }
         self.flush(transport).await?;
         self.replayed = Some(seen);

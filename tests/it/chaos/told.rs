@@ -32,6 +32,8 @@ pub struct Told {
     pub telegram: Telegram,
     orders: Vec<Order>,
     written: usize,
+    /// The number of times that the database lost commits.
+    losses: usize,
 }
 
 impl Told {
@@ -46,6 +48,7 @@ impl Told {
             telegram,
             orders: Vec::new(),
             written: 0,
+            losses: 0,
         }
     }
 
@@ -71,6 +74,7 @@ impl Told {
 
     /// Forgets the orders that the database has lost.
     pub fn forget_lost(&mut self, trial: &Trial) {
+        self.losses += 1;
         self.orders.retain(|order| trial.is_kept(&order.tag));
     }
 
@@ -110,6 +114,10 @@ impl Told {
             let missing = self.orders.iter().filter(|order| self.copies(order) == 0);
             panic!("never told: {:?}", missing.map(|order| &order.tag).collect::<Vec<_>>());
         }
+        // The time of a chat's last message is in the database. If the database has lost it, the next message may come
+        // too early.
+        let violations = self.telegram.take_violations();
+        assert!(violations.len() <= self.losses * CHATS.len(), "{violations:#?}");
         let repeats: usize = self.orders.iter().map(|order| self.copies(order) - 1).sum();
         for order in &self.orders {
             let copies = self.copies(order);

@@ -438,6 +438,11 @@ impl Telegram {
         self.calls().into_iter().filter(|call| is_one(&call)).collect()
     }
 
+    /// Removes and returns the violations of Telegram's limits so far.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.state().violations)
+    }
+
     /// Asserts that the engine has broken no limit of Telegram.
     pub fn assert_no_violation(&self) {
         let state = self.shared.state();
