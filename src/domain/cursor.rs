@@ -127,6 +127,23 @@ impl Position {
     }
 }
 
+/// The end of a replay: what the client has received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayEnd {
+    /// The transactions whose events the client has received.
+    pub position: Position,
+    /// The newest event of the journal at the end of the replay. If the database loses commits after that, Postgres
+    /// assigns the ids of their transactions again, but an event never gets the id of a lost event.
+    pub newest: EventId,
+}
+
+impl ReplayEnd {
+    /// Whether the replay has sent the event `id` of the transaction `xid`.
+    pub fn covers(&self, xid: Xid, id: EventId) -> bool {
+        id <= self.newest && self.position.covers(xid)
+    }
+}
+
 /// The epoch of a database. Transaction ids can be compared only within one epoch. The epoch is a hash of three values:
 /// the cluster, the database, and its line of history. Each start of Postgres begins a new line of history (see
 /// `journal/lineage.rs`), because after a restore Postgres may assign transaction ids again.
@@ -385,6 +402,24 @@ mod tests {
             end: Xid(end),
             missing: missing.iter().copied().map(Xid).collect(),
         }
+    }
+
+    #[test]
+    fn a_replay_has_not_sent_an_event_that_is_newer_than_its_end() {
+        let end = ReplayEnd {
+            position: Position::after(
+                &Snapshot {
+                    xmax: Xid(12),
+                    running: vec![Xid(9)],
+                },
+                Xid(11),
+            ),
+            newest: EventId(50),
+        };
+        assert!(end.covers(Xid(11), EventId(50)));
+        assert!(!end.covers(Xid(9), EventId(50)));
+        // After a loss of commits, Postgres assigns the transaction id 11 again.
+        assert!(!end.covers(Xid(11), EventId(1_000_051)));
     }
 
     #[test]

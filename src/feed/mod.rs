@@ -397,7 +397,8 @@ impl Feed {
             let sources = self.sources.current();
             let watched = self.router.watched(events);
             let wanted = sources.to_look_up(&watched);
-            let needs_lookup = !wanted.is_empty();
+            // A store whose first session comes just now needs a look-up, too.
+            let needs_lookup = !wanted.is_empty() || !sources.to_look_up(&all).is_empty();
             let mut lookups = self.lookup.for_keys(&sources, wanted).await;
             lookups.set_overwritten(overwritten.clone());
             let translation = Translation {

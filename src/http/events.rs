@@ -66,11 +66,7 @@ async fn read(
         .map_err(ApiError::database)?;
     match page {
         Page::Resync { reason, fresh, .. } => Err(ApiError::Resync(reason, fresh)),
-        Page::Events {
-            events,
-            cursor,
-            position,
-        } => {
+        Page::Events { events, cursor, end } => {
             let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
             let told = database.hub.translate(&rows).await.map_err(ApiError::database)?;
             HOT.polled.increment(told.len() as u64);
@@ -84,7 +80,7 @@ async fn read(
                 .iter()
                 .map(|event| event.to_wire(cursor_of(event.id), Delivery::Replayed))
                 .collect();
-            let more = position.is_none();
+            let more = end.is_none();
             let body = format!(
                 r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#,
                 texts.join(",")

@@ -12,7 +12,7 @@ use super::lineage::{self, Decoded, EPOCH_COLUMNS, epoch};
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
-use crate::domain::cursor::{Cursor, Epoch, Position, ReplayPlan, Snapshot, Unusable};
+use crate::domain::cursor::{Cursor, Epoch, Position, ReplayEnd, ReplayPlan, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 use crate::domain::event_group;
 use crate::domain::store_set::StoreSet;
@@ -54,8 +54,8 @@ pub enum Page {
         events: Vec<PageEvent>,
         /// The cursor that covers all events of the page.
         cursor: String,
-        /// The position of a client that has received all pages. `None`: this is not the last page.
-        position: Option<Position>,
+        /// What a client has received after all pages. `None`: this is not the last page.
+        end: Option<ReplayEnd>,
     },
     /// The client's cursor cannot be used. The client must reload its lists, and continue with the cursor `fresh`.
     Resync {
@@ -63,16 +63,18 @@ pub enum Page {
         reason: Unusable,
         /// A new cursor that covers all events that are visible now.
         fresh: String,
-        /// The position of the cursor `fresh`.
-        position: Position,
+        /// What the cursor `fresh` covers.
+        end: ReplayEnd,
     },
 }
 
 /// The state of the journal at a read: the snapshot, the newest transaction with an event, the newest transaction whose
-/// events were deleted because of their age, and the epoch.
+/// events were deleted because of their age, the newest event, and the epoch.
 pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
+    /// The newest event.
+    newest_event: EventId,
     pub(super) trimmed: Xid,
     pub(super) epoch: Epoch,
 }
@@ -88,15 +90,18 @@ async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) ->
     let mut client = pool.get().await?;
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
-    let seen = Position::after(&head.snapshot, head.newest);
+    let end = ReplayEnd {
+        position: Position::after(&head.snapshot, head.newest),
+        newest: head.newest_event,
+    };
     let page = match start {
-        Start::Newest => newest(&transaction, stores, limit, &head, &seen).await?,
+        Start::Newest => newest(&transaction, stores, limit, &head, &end).await?,
         Start::After(text) => match usable(&transaction, text, &head).await? {
-            Decoded::Usable(cursor) => after(&transaction, stores, cursor, limit, &head, seen).await?,
+            Decoded::Usable(cursor) => after(&transaction, stores, cursor, limit, &head, end).await?,
             Decoded::Unusable(reason) => Page::Resync {
                 reason,
-                fresh: Cursor::At(seen.clone()).encode(head.epoch),
-                position: seen,
+                fresh: Cursor::At(end.position.clone()).encode(head.epoch),
+                end,
             },
         },
     };
@@ -115,7 +120,8 @@ pub(super) async fn read_head(client: &db::Transaction<'_>) -> Result<JournalSta
     let statement = client
         .prepare_cached(&format!(
             "select pg_current_snapshot(), trimmed_through, \
-                    greatest((select xid from vestnik.vst_event order by xid desc limit 1), trimmed_through), {EPOCH_COLUMNS} \
+                    greatest((select xid from vestnik.vst_event order by xid desc limit 1), trimmed_through), \
+                    (select coalesce(max(id), 0) from vestnik.vst_event), {EPOCH_COLUMNS} \
              from vestnik.vst_retention"
         ))
         .await?;
@@ -124,6 +130,7 @@ pub(super) async fn read_head(client: &db::Transaction<'_>) -> Result<JournalSta
         snapshot: row.try_get(0)?,
         trimmed: row.try_get::<_, SqlXid>(1)?.0,
         newest: row.try_get::<_, SqlXid>(2)?.0,
+        newest_event: EventId(row.try_get(3)?),
         epoch: epoch(&row)?,
     })
 }
@@ -174,7 +181,7 @@ async fn newest(
     stores: &StoreSet,
     limit: usize,
     head: &JournalState,
-    seen: &Position,
+    end: &ReplayEnd,
 ) -> Result<Page, Error> {
     let (condition, parameter) = rows_of(stores);
     let sql = format!(
@@ -182,7 +189,7 @@ async fn newest(
          order by id"
     );
     let statement = client.prepare_cached(&sql).await?;
-    let cursor = Cursor::At(seen.clone()).encode(head.epoch);
+    let cursor = Cursor::At(end.position.clone()).encode(head.epoch);
     let rows = client.query(&statement, &[&*parameter, &(limit as i64)]).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -197,7 +204,7 @@ async fn newest(
     Ok(Page::Events {
         events,
         cursor,
-        position: Some(seen.clone()),
+        end: Some(end.clone()),
     })
 }
 
@@ -208,7 +215,7 @@ async fn after(
     cursor: Cursor,
     limit: usize,
     head: &JournalState,
-    seen: Position,
+    end: ReplayEnd,
 ) -> Result<Page, Error> {
     let mut reached = cursor.encode(head.epoch);
     let replay_plan = ReplayPlan::from(cursor);
@@ -223,7 +230,9 @@ async fn after(
     for (place, row) in read.rows.into_iter().take(taken).enumerate() {
         let is_covered = stops[place] || place + 1 == taken;
         if is_covered {
-            reached = replay_plan.cursor_after(row.xid, row.id, &seen).encode(head.epoch);
+            reached = replay_plan
+                .cursor_after(row.xid, row.id, &end.position)
+                .encode(head.epoch);
         }
         events.extend(row.event.map(|event| PageEvent {
             event,
@@ -232,7 +241,7 @@ async fn after(
         }));
     }
     if is_last {
-        reached = Cursor::At(seen.clone()).encode(head.epoch);
+        reached = Cursor::At(end.position.clone()).encode(head.epoch);
         // The last event of the last page has the cursor of the whole page.
         if let Some(last) = events.last_mut() {
             last.cursor.clone_from(&reached);
@@ -241,7 +250,7 @@ async fn after(
     Ok(Page::Events {
         events,
         cursor: reached,
-        position: is_last.then_some(seen),
+        end: is_last.then_some(end),
     })
 }
 

@@ -122,14 +122,14 @@ impl Trial {
             let Page::Events {
                 events: page,
                 cursor,
-                position,
+                end,
             } = page
             else {
                 panic!("the cursor is of this epoch")
             };
             events.extend(page.into_iter().map(|event| (event.event.id.0, event.cursor)));
             after = cursor;
-            if position.is_some() {
+            if end.is_some() {
                 return events;
             }
         }

@@ -163,11 +163,7 @@ impl Endpoints {
         let start = Start::After(&leased.cursor);
         let (rows, cursor, is_last) = match journal::read_page(&self.pool, &leased.stores, start, PAGE_EVENTS).await? {
             Page::Resync { reason, fresh, .. } => return self.resync(leased, reason, &fresh).await,
-            Page::Events {
-                events,
-                cursor,
-                position,
-            } => (events, cursor, position.is_some()),
+            Page::Events { events, cursor, end } => (events, cursor, end.is_some()),
         };
         let events = self.wanted(leased, &rows).await?;
         if !events.is_empty() && lease::renew(&self.pool, leased).await? == Lease::Over {

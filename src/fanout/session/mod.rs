@@ -30,7 +30,7 @@ pub use messages::Close;
 use panel::Panel;
 pub use transport::{Incoming, Outgoing, Transport};
 
-use crate::domain::cursor::Position;
+use crate::domain::cursor::ReplayEnd;
 use crate::domain::event::{EventId, StoreId};
 use crate::fanout::router::{BatchPart, End, ManyStores, Published, Queued, Refused, Selection, Subscription};
 use crate::infra::metrics::HOT;
@@ -50,9 +50,9 @@ pub struct Session {
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// The [`Position`] at the end of the replay. The session skips live events that this position covers, because the
-    /// replay has already sent them. `None`: there was no replay yet.
-    replayed: Option<Position>,
+    /// The end of the replay. The session skips live events that the replay has already sent. `None`: there was no
+    /// replay yet.
+    replayed: Option<ReplayEnd>,
     /// Whether the client has said that it is a panel. Receipts are recorded only for panels.
     panel: Panel,
     /// Whether the client was told that this node cannot read the journal. While this is `true`, the client gets no
@@ -264,7 +264,7 @@ impl Session {
         transport: &mut T,
     ) -> Result<(), Close> {
         let replayed = self.replayed.as_ref();
-        let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
+        let is_new = |event: &&Published| !replayed.is_some_and(|end| end.covers(event.xid, event.id));
         let new = || part.events.iter().filter(is_new);
         let count = new().count();
         if !self.selection.is_canary() {

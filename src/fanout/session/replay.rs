@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
-use crate::domain::cursor::Cursor;
-use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
+use crate::domain::cursor::{Cursor, ReplayEnd};
+use crate::domain::event::{Delivery, EventId, JournalEvent, PartnerEvent};
 use crate::domain::event_group;
 use crate::domain::store_set::StoreSet;
 use crate::fanout::router::{CACHE_BYTES, CachedReplay, Selection};
@@ -68,23 +68,15 @@ impl Session {
             self.check_token()?;
             match self.next_page(&after).await? {
                 Next::CachedReplay(cached) => return self.send_cached(after.as_str().into(), cached, transport).await,
-                Next::Page(Page::Resync {
-                    reason,
-                    fresh,
-                    position,
-                }) => {
+                Next::Page(Page::Resync { reason, fresh, end }) => {
                     let fresh: Arc<str> = fresh.into();
                     let message = messages::resync_required(reason.as_str(), &fresh);
                     self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport)
                         .await?;
-                    self.replayed = Some(position);
+                    self.replayed = Some(end);
                     return Ok(fresh);
                 }
-                Next::Page(Page::Events {
-                    events,
-                    cursor,
-                    position,
-                }) => {
+                Next::Page(Page::Events { events, cursor, end }) => {
                     let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
                     let mut told = self.translate(&rows).await?;
                     if let Selection::Many(many) = &self.selection {
@@ -104,8 +96,8 @@ impl Session {
                             .await?;
                     }
                     self.flush(transport).await?;
-                    if let Some(position) = position {
-                        self.replayed = Some(position);
+                    if let Some(end) = end {
+                        self.replayed = Some(end);
                         return Ok(cursor.into());
                     }
                     if told_nothing {
@@ -219,7 +211,11 @@ impl Session {
                 .await?;
         }
         self.flush(transport).await?;
-        self.replayed = Some(seen);
+        // The feed has read each event of the cache, so it notices if one of them is lost.
+        self.replayed = Some(ReplayEnd {
+            position: seen,
+            newest: EventId(i64::MAX),
+        });
         Ok(covered)
     }
 }
