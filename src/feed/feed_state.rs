@@ -3,7 +3,7 @@
 use super::large_transactions::{LargeTransactions, TooMany};
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::Xid;
-use crate::journal::{Size, TransactionSizes, Witness};
+use crate::journal::{Size, TransactionSizes, Witnesses};
 
 /// The state of the feed: what it has read and published.
 pub struct FeedState {
@@ -19,15 +19,14 @@ pub struct FeedState {
     /// The cursor that covers exactly the published events. Unlike `read`, it does not cover events that still wait in
     /// `large_transactions`.
     pub reached: Cursor,
-    /// An event that the feed has read, usually the newest event of the journal. After a reconnect, the feed checks
-    /// that the journal still has this event; otherwise the journal was restored to an earlier state. `None`: the feed
-    /// has found no event in the journal yet.
-    pub seen: Option<Witness>,
+    /// The events of the feed's last read. After a reconnect, the feed checks that the journal still has them; otherwise
+    /// the journal was restored to an earlier state.
+    pub seen: Witnesses,
 }
 
 impl FeedState {
     /// Creates the state of a feed that has published all events up to the position `read`.
-    pub fn new(epoch: Epoch, read: Position, seen: Option<Witness>) -> Self {
+    pub fn new(epoch: Epoch, read: Position, seen: Witnesses) -> Self {
         Self {
             epoch,
             seen,

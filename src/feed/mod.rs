@@ -35,7 +35,7 @@ use crate::feed::listener::{ListenState, ListenerSignals};
 use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
-use crate::journal::{self, News, Reader, Witness};
+use crate::journal::{self, News, Reader, Witnesses};
 use crate::sources::Sources;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
@@ -170,7 +170,7 @@ impl Feed {
             self.reload_sources(&reader).await?;
         }
         let continues = match state {
-            Some(state) => reader.continues(state.epoch, &state.read, state.seen.as_ref()).await?,
+            Some(state) => reader.continues(state.epoch, &state.read, &state.seen).await?,
             None => false,
         };
         let state = match state {
@@ -298,7 +298,7 @@ impl Feed {
                 return Ok(0);
             }
             state.read = next;
-            state.seen = Witness::newest_of(state.seen.take(), &events);
+            state.seen.read(&events);
             self.publish(state, &events).await;
             self.new_events.send_replace(());
             return Ok(events.len() as u64);
@@ -339,7 +339,7 @@ impl Feed {
         self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
-        let mut seen = state.seen.clone();
+        let mut seen = Witnesses::default();
         let mut reached = state.reached.clone();
         loop {
             let events = backlog.chunks.next().await?;
@@ -352,7 +352,7 @@ impl Feed {
             self.translate_and_publish(state.epoch, &events, &reached, &through)
                 .await;
             total += events.len() as u64;
-            seen = Witness::newest_of(seen, &events);
+            seen.extend(&events);
             reached = through;
         }
         self.router.reach(state.epoch, &backlog.seen);

@@ -2,8 +2,8 @@
 //! directory was copied back, cluster and timeline are unchanged, and Postgres assigns the same transaction ids again.
 //! A client's old cursor could then cover new transactions. A line of history is the time between two starts of
 //! Postgres. Each start begins a new line, and closes the previous line at the newest event in the journal. A cursor
-//! from a closed line is valid if it covers nothing after this event. The feed also checks that the newest event that
-//! it has read is still in the journal.
+//! from a closed line is valid if it covers nothing after this event. The feed also checks that the events of its last
+//! read are still in the journal.
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -22,6 +22,9 @@ const FREE_IDS: i64 = 1_000_000;
 const FREE_IDS_A_SECOND: i64 = 10_000;
 /// Maximum number of seconds for which event ids are skipped (see `FREE_IDS_A_SECOND`): ten years.
 const LOST_SECONDS: i64 = 315_360_000;
+
+/// Maximum number of events that a feed remembers of its last read.
+const MOST_WITNESSES: usize = 1024;
 
 /// SQL of the columns from which [`epoch`] computes an [`Epoch`].
 pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
@@ -72,42 +75,58 @@ async fn read(client: &impl GenericClient) -> Result<HistoryLine, Error> {
     })
 }
 
-/// The newest event that a feed has read. If this event is no longer in the journal, the database was put back to an
-/// earlier state.
+/// An event that a feed has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Witness {
+struct Witness {
     id: EventId,
     xid: Xid,
     at: OffsetDateTime,
 }
 
-impl Witness {
-    /// Returns the event of the newest transaction among `before` and `events`. Events of canaries (self-tests) do not
-    /// count, because they are deleted soon. `None`: there is no event.
-    pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
+/// The events that show whether the database has lost commits that a feed has read: one event of each transaction of its
+/// last read. If commits are lost, the last of them is lost. It need not have the highest transaction id.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Witnesses(Vec<Witness>);
+
+impl Witnesses {
+    /// Replaces the witnesses by those of another read. Events of canaries (self-tests) do not count, because they are
+    /// deleted soon. If the read has no other event, the witnesses stay.
+    pub fn read(&mut self, events: &[JournalEvent]) {
+        let mut read = Self::default();
+        read.extend(events);
+        if !read.0.is_empty() {
+            *self = read;
+        }
+    }
+
+    /// Adds the witnesses of a further part of one read. At most [`MOST_WITNESSES`] are kept: those with the highest
+    /// transaction ids.
+    pub fn extend(&mut self, events: &[JournalEvent]) {
         let lasting = events.iter().filter(|event| !event.is_canary());
-        let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
+        self.0.extend(lasting.map(|event| Witness {
             id: event.id,
             xid: event.xid,
             at: event.at,
-        });
-        before.into_iter().chain(newest).max_by_key(|event| event.xid)
+        }));
+        self.0.sort_unstable_by_key(|event| std::cmp::Reverse(event.xid));
+        self.0.dedup_by_key(|event| event.xid);
+        self.0.truncate(MOST_WITNESSES);
     }
 }
 
-/// Reads the newest event of the journal. Events of canaries (self-tests) do not count, because they are deleted soon.
-/// `None`: the journal has no event.
-pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
+/// Reads the newest event of the journal. Events of canaries (self-tests) do not count, because they are deleted soon. The
+/// result is empty if the journal has no event.
+pub(super) async fn newest(client: &Client) -> Result<Witnesses, Error> {
     const NEWEST: &str =
         "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
     let Some(row) = client.query_opt(NEWEST, &[]).await? else {
-        return Ok(None);
+        return Ok(Witnesses::default());
     };
-    Ok(Some(Witness {
+    Ok(Witnesses(vec![Witness {
         id: EventId(row.try_get(0)?),
         xid: row.try_get::<_, SqlXid>(1)?.0,
         at: row.try_get(2)?,
-    }))
+    }]))
 }
 
 /// Returns the current line of history, which is the time since the last start of Postgres. The first node that
@@ -209,30 +228,33 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
     Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
-/// Whether a feed may continue at its position `read_to`. Checks that the journal still has `seen`, the newest event
-/// that the feed has read. If this event is gone, the database was restored, so all earlier cursors become invalid.
-/// Then a new line of history begins, unless another node has already begun one.
+/// Whether a feed may continue at its position `read_to`. Checks that the journal still has the events `seen`, which the
+/// feed has read. If one of them is gone, the database was restored, so all earlier cursors become invalid. Then a new line of history begins, unless another node has already begun one.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut HistoryLine,
     epoch: Epoch,
     read_to: &Position,
-    seen: Option<&Witness>,
+    seen: &Witnesses,
 ) -> Result<bool, Error> {
-    const IS_SAME: &str = "select pg_snapshot_xmax(pg_current_snapshot()) >= $4 and ($2 <= trimmed_through \
-         or exists (select from vestnik.vst_event where id = $1 and xid = $2 and at = $3)) from vestnik.vst_retention";
+    const IS_SAME: &str = "select pg_snapshot_xmax(pg_current_snapshot()) >= $4 and not exists ( \
+             select from unnest($1::int8[], $2::xid8[], $3::timestamptz[]) seen (id, xid, at) where seen.xid > trimmed_through \
+                 and not exists (select from vestnik.vst_event e where e.id = seen.id and e.xid = seen.xid and e.at = seen.at)) \
+         from vestnik.vst_retention";
     let of = lines(client).await?.into_iter().find(|(of, _)| *of == epoch);
     let kept = |through: Option<Xid>| through.is_none_or(|through| read_to.newest() <= through);
     if of.is_none_or(|(_, through)| !kept(through)) {
         return Ok(false);
     }
-    let Some(seen) = seen else {
+    if seen.0.is_empty() {
         return Ok(true);
-    };
-    let (id, xid, end) = (seen.id.0, SqlXid(seen.xid), SqlXid(read_to.end()));
+    }
+    let ids: Vec<i64> = seen.0.iter().map(|event| event.id.0).collect();
+    let xids: Vec<SqlXid> = seen.0.iter().map(|event| SqlXid(event.xid)).collect();
+    let times: Vec<OffsetDateTime> = seen.0.iter().map(|event| event.at).collect();
     let statement = client.prepare_cached(IS_SAME).await?;
     if client
-        .query_one(&statement, &[&id, &xid, &seen.at, &end])
+        .query_one(&statement, &[&ids, &xids, &times, &SqlXid(read_to.end())])
         .await?
         .try_get(0)?
     {

@@ -17,7 +17,7 @@ mod transaction_sizes;
 pub use due::{Due, DueBatch, append, read_due, read_event, read_with_siblings};
 pub use history::{History, read_history};
 pub use large_transaction::{LargeTransactionStream, stream_large_transactions};
-pub use lineage::Witness;
+pub use lineage::Witnesses;
 pub use page::{Page, PageEvent, Start, cursor_here, read_page};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};

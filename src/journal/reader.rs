@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::lineage::{self, HistoryLine, Witness};
+use super::lineage::{self, HistoryLine, Witnesses};
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
@@ -161,16 +161,16 @@ impl Reader {
         self.line.epoch
     }
 
-    /// Whether the feed may continue at the position `read`. `seen` is the newest event that the feed has read. If the
-    /// journal no longer has this event, the database was restored, and all earlier cursors become invalid.
-    pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
+    /// Whether the feed may continue at the position `read`. `seen` are the events of the feed's last read. If the journal
+    /// no longer has one of them, the database was restored, and all earlier cursors become invalid.
+    pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: &Witnesses) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// Reads the newest event of the journal, except events of canaries (self-tests). `None`: the journal has no such
-    /// event.
-    pub async fn witness(&self) -> Result<Option<Witness>, Error> {
+    /// Reads the newest event of the journal, except events of canaries (self-tests). The result is empty if the journal
+    /// has no such event.
+    pub async fn witness(&self) -> Result<Witnesses, Error> {
         let newest = lineage::newest(&self.client);
         timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
     }

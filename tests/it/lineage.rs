@@ -2,12 +2,13 @@
 //! event, even when new events have the transaction ids of the lost events.
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use vestnik::domain::cursor::{Cursor, Unusable};
 use vestnik::domain::store_set::StoreSet;
 use vestnik::infra::db;
-use vestnik::journal::{self, Page, Reader, Start, Witness};
+use vestnik::journal::{self, Page, Reader, Start};
 
-use crate::support::app::App;
+use crate::support::app::{App, PATIENCE};
 use crate::support::db::{Database, Server};
 
 const ORDERS: &str = "insert into orders (store_id) select 7 from generate_series(1, 5)";
@@ -145,21 +146,41 @@ async fn an_event_that_a_node_has_seen_and_that_is_not_the_same_any_more_ends_th
             reader.now().await.unwrap(),
             reader.epoch(),
         );
-        assert!(reader.continues(epoch, &read, seen.as_ref()).await.unwrap());
+        assert!(reader.continues(epoch, &read, &seen).await.unwrap());
         database.client().await.batch_execute(change).await.unwrap();
-        assert!(
-            !reader.continues(epoch, &read, seen.as_ref()).await.unwrap(),
-            "{change}"
-        );
+        assert!(!reader.continues(epoch, &read, &seen).await.unwrap(), "{change}");
         assert_ne!(reader.epoch(), epoch);
         assert_eq!(told(&database, &before).await, Err(Unusable::Epoch), "{change}");
         // After a loss of events, a node begins a new line of history, with a new epoch. Another node that notices the
         // same loss does not begin a second line.
         let mut other = Reader::connect(&database.config().database).await.unwrap();
         let now = other.epoch();
-        assert!(!other.continues(epoch, &read, seen.as_ref()).await.unwrap());
+        assert!(!other.continues(epoch, &read, &seen).await.unwrap());
         assert_eq!((other.epoch(), reader.epoch()), (now, now));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_of_the_last_commit_is_noticed_although_its_transaction_began_before_a_kept_one() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let client = app.database.client().await;
+    client
+        .batch_execute("begin; insert into orders (store_id, customer_name) values (7, 'Anna')")
+        .await
+        .unwrap();
+    app.write("insert into orders (store_id, customer_name) values (7, 'Boris')")
+        .await;
+    assert_eq!(panel.event().await["data"]["customer_name"], "Boris");
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!(panel.event().await["data"]["customer_name"], "Anna");
+    app.write(
+        "delete from vestnik.vst_event where data::text like '%Anna%'; \
+         select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'vestnik feed' and datname = current_database()",
+    )
+    .await;
+    let ended = timeout(PATIENCE, async { while panel.message().await.is_ok() {} });
+    ended.await.expect("every session starts again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +202,7 @@ async fn a_node_that_finds_a_loss_later_keeps_the_line_that_another_node_has_beg
     let mut late = Reader::connect(&database.config().database).await.unwrap();
     let line = late.epoch();
     assert_ne!(line, epoch);
-    assert!(!late.continues(epoch, &read, seen.as_ref()).await.unwrap());
+    assert!(!late.continues(epoch, &read, &seen).await.unwrap());
     assert_eq!(late.epoch(), line);
     assert_eq!(told(&database, &begun).await, Ok(vec![]));
     assert_eq!(told(&database, &before).await, Err(Unusable::Epoch));
@@ -203,8 +224,10 @@ async fn an_event_that_a_node_has_seen_and_that_was_trimmed_ends_no_line() {
     journal::trim_batch(&pool, std::time::Duration::from_secs(30 * 24 * 3600))
         .await
         .unwrap();
-    assert!(reader.continues(epoch, &read, seen.as_ref()).await.unwrap());
-    assert_eq!(Witness::newest_of(seen.clone(), &[]), seen);
+    assert!(reader.continues(epoch, &read, &seen).await.unwrap());
+    let mut after = seen.clone();
+    after.read(&[]);
+    assert_eq!(after, seen, "a read without events changes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
