@@ -41,16 +41,16 @@ pub(super) async fn find(
     {
         runs += 1;
         let error = match attempt(transaction, source, number, &part).await? {
-            Ok(keys) => {
+            Keys::Found(keys) => {
                 affected.keys.extend(keys);
                 continue;
             }
-            Err(error) => error,
+            Keys::Failed(error) => error,
         };
         if affected.error.is_none() {
             let is_slow = error.code() == Some(&SqlState::QUERY_CANCELED);
             affected.error = Some(error);
-            if is_slow || attempt(transaction, source, number, &[]).await?.is_err() {
+            if is_slow || matches!(attempt(transaction, source, number, &[]).await?, Keys::Failed(_)) {
                 affected.is_broken = true;
                 return Ok(affected);
             }
@@ -64,22 +64,28 @@ pub(super) async fn find(
     Ok(affected)
 }
 
-/// Runs the `keys` query in a savepoint. The inner result is the keys, or the error of the mapping's query.
+/// The result of one run of a `keys` query: the keys of orders, or the error of Postgres.
+enum Keys {
+    Found(Vec<String>),
+    Failed(tokio_postgres::Error),
+}
+
+/// Runs the `keys` query in a savepoint, so that an error of the query does not abort the whole transaction.
 async fn attempt(
     transaction: &mut Transaction<'_>,
     source: &Source,
     number: usize,
     values: &[String],
-) -> Result<Result<Vec<String>, tokio_postgres::Error>, tokio_postgres::Error> {
+) -> Result<Keys, tokio_postgres::Error> {
     let savepoint = transaction.savepoint().await?;
     match keys_of(&savepoint, source, number, values).await {
         Ok(keys) => {
             savepoint.commit().await?;
-            Ok(Ok(keys))
+            Ok(Keys::Found(keys))
         }
         Err(error) if is_of_mapping(&error) => {
             savepoint.rollback().await?;
-            Ok(Err(error))
+            Ok(Keys::Failed(error))
         }
         Err(error) => Err(error),
     }

@@ -81,8 +81,8 @@ pub(super) async fn warnings(
         let keys = match &watch.keys {
             None => values.clone(),
             Some(sql) => match keys_of(transaction, table, sql, values).await? {
-                Ok(keys) => keys,
-                Err(reason) => {
+                Keys::Found(keys) => keys,
+                Keys::Failed(reason) => {
                     warnings.push(format!("{place}: keys: {reason}"));
                     continue;
                 }
@@ -113,13 +113,19 @@ pub(super) async fn warnings(
     Ok(warnings)
 }
 
-/// Runs a `keys` query for these values of the watched column. Returns the keys, each once, or the error of Postgres.
+/// The result of a `keys` query: the keys, each once, or the reason why the query fails.
+enum Keys {
+    Found(Vec<String>),
+    Failed(String),
+}
+
+/// Runs a `keys` query for these values of the watched column.
 async fn keys_of(
     transaction: &mut Transaction<'_>,
     table: &Table,
     sql: &str,
     values: &[String],
-) -> Result<Result<Vec<String>, String>, tokio_postgres::Error> {
+) -> Result<Keys, tokio_postgres::Error> {
     let sql = sql.trim().trim_end_matches(';');
     let query = format!(
         "select (vst_k.key)::pg_catalog.text from (\n{sql}\n) vst_k (key) where vst_k.key is not null limit {READ_KEYS}"
@@ -130,7 +136,7 @@ async fn keys_of(
     savepoint.rollback().await?;
     let rows = match found {
         Ok(rows) => rows,
-        Err(error) if error.as_db_error().is_some() => return Ok(Err(remedy::reason(&error, sql))),
+        Err(error) if error.as_db_error().is_some() => return Ok(Keys::Failed(remedy::reason(&error, sql))),
         Err(error) => return Err(error),
     };
     let (mut seen, mut keys) = (HashSet::new(), Vec::new());
@@ -140,7 +146,7 @@ async fn keys_of(
             keys.push(key);
         }
     }
-    Ok(Ok(keys))
+    Ok(Keys::Found(keys))
 }
 
 /// Whether the shop's table has a row with one of these keys.
