@@ -866,6 +866,7 @@ CREATE TABLE vestnik.vst_webhook_endpoint (
     stores text[],
     types text[],
     cursor text NOT NULL,
+    handled bigint,
     resync_reason text,
     resyncs integer DEFAULT 0 NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,

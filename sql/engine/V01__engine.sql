@@ -623,6 +623,7 @@ create table vestnik.vst_webhook_endpoint (
     stores        text[]      check (cardinality(stores) > 0),               -- null: every store
     types         text[]      check (cardinality(types) > 0),                -- null: every type of event
     cursor        text        not null,
+    handled       bigint,                                -- the last event that was posted or skipped, if the cursor does not cover it yet
     resync_reason text,                                  -- the reason why events may be missing, which is posted to the address first; null: no event is missing
     resyncs       int         not null default 0,
     attempts      int         not null default 0,        -- the number of consecutive failed posts

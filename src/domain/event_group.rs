@@ -31,8 +31,8 @@ impl JournalEvent {
     }
 }
 
-/// For each of these rows, whether a reader may stop after it: no group has rows both up to here and after it. `None` in
-/// place of a row: it becomes no event.
+/// For each of these rows, whether a reader may stop after it: no group has rows both up to here and after it. For the
+/// last row this is true, although a group may have further rows. `None` in place of a row: it becomes no event.
 pub fn stops<'a>(rows: impl IntoIterator<Item = Option<&'a JournalEvent>>) -> Vec<bool> {
     let groups: Vec<Option<EventGroup<'a>>> = rows.into_iter().map(|row| row?.group()).collect();
     let mut last_rows = HashMap::new();

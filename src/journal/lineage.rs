@@ -94,9 +94,12 @@ impl Witnesses {
     pub fn read(&mut self, events: &[JournalEvent]) {
         let mut read = Self::default();
         read.extend(events);
-        if !read.0.is_empty() {
-            *self = read;
-        }
+        *self = read.or(std::mem::take(self));
+    }
+
+    /// These witnesses, or `before` if there is none.
+    pub fn or(self, before: Self) -> Self {
+        if self.0.is_empty() { before } else { self }
     }
 
     /// Adds the witnesses of a further part of one read. At most [`MOST_WITNESSES`] are kept: those with the highest

@@ -221,8 +221,8 @@ async fn after(
     let replay_plan = ReplayPlan::from(cursor);
     let read = rows_after(client, stores, &replay_plan, limit).await?;
     let mut stops = event_group::stops(read.rows.iter().map(|row| row.event.as_ref()));
-    if let (true, Some(last)) = (read.is_all, stops.last_mut()) {
-        *last = true;
+    if let Some(last) = stops.last_mut() {
+        *last = read.is_all;
     }
     let taken = event_group::take(&stops, read.wanted.min(limit));
     let is_last = read.is_all && taken == stops.len();

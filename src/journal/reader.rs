@@ -326,7 +326,11 @@ impl Chunks {
             fits
         };
         let wanted = self.ahead.iter().take(CHUNK_EVENTS).take_while(fits).count();
-        let taken = event_group::take(&event_group::stops(self.ahead.iter().map(Some)), wanted);
+        let mut stops = event_group::stops(self.ahead.iter().map(Some));
+        if let Some(last) = stops.last_mut() {
+            *last = self.is_over;
+        }
+        let taken = event_group::take(&stops, wanted);
         Ok(self.ahead.drain(..taken).collect())
     }
 

@@ -110,6 +110,16 @@ impl Sources {
         wanted
     }
 
+    /// Whether a source of these events needs a look-up.
+    pub fn needs_lookup(&self, events: &[&JournalEvent]) -> bool {
+        events.iter().any(|event| match &event.body {
+            Body::Write(write) => self
+                .get(write.source)
+                .is_some_and(|source| source.mapping.needs_lookup()),
+            Body::Engine(..) => false,
+        })
+    }
+
     fn meaning(
         &self,
         source: &Source,

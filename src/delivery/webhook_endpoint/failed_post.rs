@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
-use super::lease::Leased;
+use super::lease::{Leased, Place};
 use super::post::{Failed, Failure};
 use crate::delivery::retry::Pauses;
 use crate::infra::db::{self, Pool, QueryError};
@@ -36,12 +36,12 @@ pub(super) enum Consequence {
 }
 
 /// Saves that a post failed, and ends the lease. The pause before the next attempt grows with each failure. If the
-/// endpoint asks for a longer pause, that pause counts, but at most an hour. `cursor` is the cursor after the posted
-/// event, and is saved only if the event is skipped.
+/// endpoint asks for a longer pause, that pause counts, but at most an hour. `place` is the endpoint's place after
+/// the posted event, and is saved only if the event is skipped.
 pub(super) async fn save(
     pool: &Pool,
     leased: &Leased,
-    cursor: &str,
+    place: Place<'_>,
     failed: &Failed,
 ) -> Result<Consequence, QueryError> {
     // An SQL condition: this is the last allowed refusal, so the event is skipped. The next event then starts with no
@@ -50,6 +50,7 @@ pub(super) async fn save(
     let sql = format!(
         "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', reason = $5, \
              cursor = case when {PASSES} then $6 else $7 end, \
+             handled = case when {PASSES} then $11::bigint else $12::bigint end, \
              resync_reason = case when {PASSES} then null else resync_reason end, \
              given_up = given_up + case when {PASSES} then 1 else 0 end, \
              refusals = case when {PASSES} then 0 else refusals + $3 end, \
@@ -67,17 +68,19 @@ pub(super) async fn save(
     db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&sql).await?;
-        let parameters: [&(dyn ToSql + Sync); 10] = [
+        let parameters: [&(dyn ToSql + Sync); 12] = [
             &leased.id,
             &leased.fence,
             &refused,
             &MOST_REFUSALS,
             &failed.reason,
-            &cursor,
+            &place.cursor,
             &leased.cursor,
             &pause,
             &gone,
             &GIVE_UP_S,
+            &place.handled.map(|event| event.0),
+            &leased.handled.map(|event| event.0),
         ];
         let Some(row) = client.query_opt(&statement, &parameters).await? else {
             return Ok(Consequence::None);

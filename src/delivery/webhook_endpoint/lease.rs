@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::domain::event::{EventType, PartnerEvent, StoreId};
+use crate::domain::event::{EventId, EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool, QueryError};
 
@@ -19,7 +19,7 @@ const LEASE_S: f64 = 30.0;
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
 /// The columns from which a [`Leased`] is read.
 const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_old], null), stores, types, cursor, \
-     resync_reason, resyncs, attempts, extract(epoch from clock_timestamp())::bigint";
+     resync_reason, resyncs, attempts, extract(epoch from clock_timestamp())::bigint, handled";
 
 /// An endpoint whose lease this node holds.
 pub(super) struct Leased {
@@ -33,6 +33,8 @@ pub(super) struct Leased {
     /// The cursor after the last event that was handled for the endpoint. An event is handled if it was posted, or
     /// skipped because the endpoint does not want it or has refused it too often.
     pub cursor: String,
+    /// The last handled event, if `cursor` does not cover it yet. See [`Place::handled`].
+    pub handled: Option<EventId>,
     /// The reason why the endpoint may have missed events, if the endpoint was not told yet. `None`: there is nothing
     /// to tell.
     pub resync: Option<String>,
@@ -64,6 +66,7 @@ impl Leased {
             resyncs: row.try_get(9)?,
             attempts: row.try_get(10)?,
             time: row.try_get(11)?,
+            handled: row.try_get::<_, Option<i64>>(12)?.map(EventId),
             renewed: Instant::now(),
         })
     }
@@ -73,6 +76,16 @@ impl Leased {
         let has = |kind: EventType| self.types.as_ref().is_none_or(|types| types.contains(kind.as_str()));
         self.stores.has(&event.store) && has(event.kind)
     }
+}
+
+/// Where an endpoint goes on after an event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The endpoint's cursor.
+    pub cursor: &'a str,
+    /// The event itself, if the cursor does not cover it: a later event also has rows before this event. The event must
+    /// not be posted again when the events after the cursor are read again.
+    pub handled: Option<EventId>,
 }
 
 /// Whether this node still held the lease when it saved data of the endpoint. If not, nothing was saved.
@@ -103,22 +116,23 @@ pub(super) async fn claim(pool: &Pool) -> Result<Vec<Leased>, QueryError> {
 
 /// Renews the lease, saves the current cursor, and reads the endpoint's settings again.
 pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, QueryError> {
-    let cursor = leased.cursor.clone();
-    save(pool, leased, "cursor = $4", &[&cursor]).await
+    let (cursor, handled) = (leased.cursor.clone(), leased.handled.map(|event| event.0));
+    save(pool, leased, "cursor = $4, handled = $5", &[&cursor, &handled]).await
 }
 
 /// Moves the endpoint to the cursor `fresh`, because the journal cannot be read from the old cursor any more. Also
 /// saves the reason, which the next post tells the endpoint.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
-    let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
+    let set = "cursor = $4, handled = null, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await
 }
 
-/// Saves that a post succeeded. `cursor` is the endpoint's cursor after the posted event.
-pub(super) async fn sent(pool: &Pool, leased: &mut Leased, cursor: &str) -> Result<Lease, QueryError> {
-    let set = "cursor = $4, resync_reason = null, attempts = 0, refusals = 0, failing_since = null, reason = null, \
+/// Saves that a post succeeded. `place` is the endpoint's place after the posted event.
+pub(super) async fn sent(pool: &Pool, leased: &mut Leased, place: Place<'_>) -> Result<Lease, QueryError> {
+    let set = "cursor = $4, handled = $5, resync_reason = null, attempts = 0, refusals = 0, failing_since = null, reason = null, \
          sent = sent + 1, sent_at = clock_timestamp()";
-    save(pool, leased, set, &[&cursor]).await
+    let handled = place.handled.map(|event| event.0);
+    save(pool, leased, set, &[&place.cursor, &handled]).await
 }
 
 async fn save(
@@ -149,12 +163,19 @@ async fn save(
 
 /// Ends the lease, so that another node can take it at once.
 pub(super) async fn release(pool: &Pool, leased: &Leased) -> Result<(), QueryError> {
-    const RELEASE: &str =
-        "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', cursor = $3 where id = $1 and fence = $2";
+    const RELEASE: &str = "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', cursor = $3, handled = $4 where id = $1 and fence = $2";
     db::with_timeout(async {
         let client = pool.get().await?;
         client
-            .execute(RELEASE, &[&leased.id, &leased.fence, &leased.cursor])
+            .execute(
+                RELEASE,
+                &[
+                    &leased.id,
+                    &leased.fence,
+                    &leased.cursor,
+                    &leased.handled.map(|event| event.0),
+                ],
+            )
             .await?;
         Ok(())
     })

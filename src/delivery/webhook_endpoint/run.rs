@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failed_post::{self, Consequence};
 use super::figures::{self, Figures};
-use super::lease::{self, Lease, Leased, RENEWAL};
+use super::lease::{self, Lease, Leased, Place, RENEWAL};
 use super::post::{self, Failure};
 use crate::domain::cursor::Unusable;
 use crate::domain::event::{JournalEvent, PartnerEvent};
@@ -165,16 +165,17 @@ impl Endpoints {
             Page::Resync { reason, fresh, .. } => return self.resync(leased, reason, &fresh).await,
             Page::Events { events, cursor, end } => (events, cursor, end.is_some()),
         };
-        let events = self.wanted(leased, &rows).await?;
+        let mut events = self.wanted(leased, &rows).await?;
+        if let Some(handled) = events.iter().position(|event| Some(event.id) == leased.handled) {
+            events.drain(..=handled);
+        }
         if !events.is_empty() && lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
         }
         let read_at = Instant::now();
         let mut cursors = rows.iter();
-        let mut is_covered = true;
         for event in events {
-            // If the saved cursor does not cover the last event, that event would be posted again.
-            if stop.is_cancelled() || is_covered && read_at.elapsed() > PAGE_HELD {
+            if stop.is_cancelled() || read_at.elapsed() > PAGE_HELD {
                 return Ok(Next::More);
             }
             // `events` has the order of `rows`, but several rows may have become one event, so skip rows without an
@@ -183,13 +184,14 @@ impl Endpoints {
                 continue;
             };
             let id = format!("evt_{}_{}", event.id, leased.key);
-            let next = self
-                .post(leased, poster, id, event.to_wire_alone(), &row.cursor)
-                .await?;
+            let place = Place {
+                cursor: &row.cursor,
+                handled: (!row.is_covered).then_some(event.id),
+            };
+            let next = self.post(leased, poster, id, event.to_wire_alone(), place).await?;
             if next == Next::End {
                 return Ok(Next::End);
             }
-            is_covered = row.is_covered;
             self.recorder.record(Receipt {
                 store: event.store.clone(),
                 event: event.id,
@@ -200,7 +202,7 @@ impl Endpoints {
                 at: OffsetDateTime::now_utc(),
             });
         }
-        leased.cursor = cursor;
+        (leased.cursor, leased.handled) = (cursor, None);
         Ok(if is_last { Next::Wait } else { Next::More })
     }
 
@@ -239,17 +241,21 @@ impl Endpoints {
         let id = format!("resync_{}_{}", leased.resyncs, leased.key);
         let body = json!({"type": "resync_required", "reason": reason}).to_string();
         let cursor = leased.cursor.clone();
-        self.post(leased, poster, id, body, &cursor).await
+        let place = Place {
+            cursor: &cursor,
+            handled: leased.handled,
+        };
+        self.post(leased, poster, id, body, place).await
     }
 
-    /// Posts one message, and saves the outcome. `cursor` is the cursor that is saved if the post succeeds.
+    /// Posts one message, and saves the outcome. `place` is saved if the post succeeds.
     async fn post(
         &self,
         leased: &mut Leased,
         poster: &Poster,
         id: String,
         body: String,
-        cursor: &str,
+        place: Place<'_>,
     ) -> Result<Next, Error> {
         // If this process was suspended for long, the lease may have ended, so renew the lease before the post.
         if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
@@ -265,7 +271,7 @@ impl Endpoints {
         let failed = match post::post(poster, &letter).await {
             Ok(_) => {
                 figures::count("sent");
-                return Ok(match lease::sent(&self.pool, leased, cursor).await? {
+                return Ok(match lease::sent(&self.pool, leased, place).await? {
                     Lease::Held => Next::More,
                     Lease::Over => Next::End,
                 });
@@ -276,7 +282,7 @@ impl Endpoints {
             Failure::Refused => "refused",
             Failure::Down | Failure::Gone => "failed",
         });
-        let consequence = failed_post::save(&self.pool, leased, cursor, &failed).await?;
+        let consequence = failed_post::save(&self.pool, leased, place, &failed).await?;
         let (endpoint, message, reason) = (leased.id, letter.id.as_str(), failed.reason.as_str());
         match consequence {
             Consequence::Retry => tracing::warn!(endpoint, message, reason, "a webhook was not posted yet"),

@@ -1,8 +1,6 @@
 //! Finds the orders that written rows of a watched table affect. A watched table is another table than the shop's table
 //! of orders. The mapping's `keys` query turns values from its rows into keys of orders.
 
-use tokio_postgres::error::SqlState;
-
 use super::super::Source;
 use super::compute::is_of_mapping;
 use super::function;
@@ -10,6 +8,8 @@ use crate::infra::db::Transaction;
 
 /// Maximum number of runs of one `keys` query in one batch. The query runs again with fewer values if it has failed.
 const MOST_RUNS: usize = 24;
+/// Time limit of a `keys` query after an earlier run has failed, milliseconds.
+const AFTER_FAILURE_MS: u32 = 300;
 
 /// The result of a `keys` query.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Affected {
     pub keys: Vec<String>,
     /// The first error of the query.
     pub error: Option<tokio_postgres::Error>,
-    /// Whether the query gives no keys at all, because it also fails without values, or takes too long.
+    /// Whether the query gives no keys at all, because it also fails without values.
     pub is_broken: bool,
     /// The values for which the query did not run, because it had run [`MOST_RUNS`] times.
     pub left_over: Vec<String>,
@@ -26,14 +26,16 @@ pub(super) struct Affected {
 
 /// Runs the `keys` query of a watched table for values from rows of this table. `number` is the table's number, counted
 /// from 1. If the query fails for some values only, it runs again for each half of the values, so that a bad value delays
-/// no other order. If it fails for all values, or takes too long, it does not run again.
+/// no other order. If it also fails without values, it does not run again.
 pub(super) async fn find(
     transaction: &mut Transaction<'_>,
     source: &Source,
     number: usize,
     values: Vec<String>,
 ) -> Result<Affected, tokio_postgres::Error> {
+    const LIMIT: &str = "select current_setting('statement_timeout')";
     let mut affected = Affected::default();
+    let mut limit = None;
     let mut parts = vec![values];
     let mut runs = 0;
     while runs < MOST_RUNS
@@ -48,11 +50,13 @@ pub(super) async fn find(
             Keys::Failed(error) => error,
         };
         if affected.error.is_none() {
-            let is_slow = error.code() == Some(&SqlState::QUERY_CANCELED);
             affected.error = Some(error);
-            if is_slow || matches!(attempt(transaction, source, number, &[]).await?, Keys::Failed(_)) {
+            limit = Some(transaction.query_one(LIMIT, &[]).await?.try_get::<_, String>(0)?);
+            let shorter = format!("set local statement_timeout = {AFTER_FAILURE_MS}");
+            transaction.batch_execute(&shorter).await?;
+            if let Keys::Failed(_) = attempt(transaction, source, number, &[]).await? {
                 affected.is_broken = true;
-                return Ok(affected);
+                break;
             }
         }
         if part.len() > 1 {
@@ -60,7 +64,13 @@ pub(super) async fn find(
             parts.extend([half, part]);
         }
     }
-    affected.left_over = parts.concat();
+    if let Some(limit) = limit {
+        let restored = format!("set local statement_timeout = '{limit}'");
+        transaction.batch_execute(&restored).await?;
+    }
+    if !affected.is_broken {
+        affected.left_over = parts.concat();
+    }
     Ok(affected)
 }
 

@@ -61,8 +61,8 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order, and the projector may not have published this change yet. So this
-            // function publishes the change. The caller then reads the order's new status from the projection table.
+            // The shop may have changed the order, and the projector may not have published this change yet. The caller
+            // reads the order's status now from the projection table, and then rolls the transaction back.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
             compute_and_publish(transaction, source, derived, published, &keys, publish).await?;

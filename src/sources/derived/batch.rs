@@ -231,9 +231,11 @@ async fn lead(
             taken.add(key, newest);
         }
         let (number, left_over) = (i16::try_from(at + 1).unwrap_or_default(), affected.left_over);
-        transaction
-            .execute(AGAIN, &[&source.id.0, &number, &left_over, &newest])
-            .await?;
+        if !left_over.is_empty() {
+            transaction
+                .execute(AGAIN, &[&source.id.0, &number, &left_over, &newest])
+                .await?;
+        }
         if let Some(error) = affected.error {
             let failed = Failure::of_watch(&watch.table, &error);
             let unseen = affected.is_broken.then(|| NO_ORDER.to_owned());

@@ -18,6 +18,8 @@ pub(super) struct QueuedOrders {
     watched: HashSet<String>,
     /// The values from rows of watched tables that are already in `watched` as keys, each with its table's number.
     looked_up: HashSet<(usize, String)>,
+    /// The numbers of the watched tables whose `keys` query has failed. It does not run again in this batch.
+    failed: HashSet<usize>,
     /// Whether a change in the queue affects orders that cannot be found: a table was emptied, or a `keys` query fails.
     is_incomplete: bool,
 }
@@ -55,8 +57,14 @@ impl QueuedOrders {
             }
         }
         for (number, values) in values {
+            if self.failed.contains(&number) {
+                continue;
+            }
             let affected = affected_orders::find(transaction, source, number, values).await?;
-            self.is_incomplete |= affected.error.is_some();
+            if affected.error.is_some() {
+                self.is_incomplete = true;
+                self.failed.insert(number);
+            }
             self.watched.extend(affected.keys);
         }
         Ok(())
@@ -68,12 +76,11 @@ impl QueuedOrders {
         self.is_incomplete
     }
 
-    /// Of the orders with these keys, those that later batches publish with an event. An order that no client has
-    /// received needs none if only other tables were written.
+    /// Of the orders with these keys, those that later batches publish with an event.
     pub fn among(&self, keys: &[String], published: &PublishedResults) -> HashSet<String> {
         let is_queued = |key: &&String| {
-            self.written.contains(*key)
-                || (self.is_incomplete || self.watched.contains(*key)) && published.is_known(key)
+            let is_unsure = self.is_incomplete && published.is_known(key);
+            self.written.contains(*key) || self.watched.contains(*key) || is_unsure
         };
         keys.iter().filter(is_queued).cloned().collect()
     }

@@ -167,10 +167,13 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
             Ok(step) => {
                 transaction.rollback().await?;
                 if current_order.source.mapping.derived.is_some() && step.is_of_another_status() {
-                    // The shop changed the order, and no client has received this change. No trigger may have recorded
-                    // it, so the projector must compute the order.
+                    // Perhaps no client has received the other status, because no trigger has recorded the shop's
+                    // change. So the projector computes the order.
                     let keys = [change.key.to_owned()];
-                    derived::project_again(&*client, current_order.source.id, &keys).await?;
+                    let again = derived::project_again(&*client, current_order.source.id, &keys).await;
+                    if let Err(error) = again {
+                        tracing::debug!(%error, "an order with another status could not be computed again");
+                    }
                 }
                 Ok(step)
             }
