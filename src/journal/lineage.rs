@@ -102,7 +102,7 @@ impl Witnesses {
         if self.0.is_empty() { before } else { self }
     }
 
-    /// Adds the witnesses of a further part of one read. At most [`MOST_WITNESSES`] are kept: those with the highest
+    /// Adds the witnesses of a further part of one read. At most `MOST_WITNESSES` are kept: those with the highest
     /// transaction ids.
     pub fn extend(&mut self, events: &[JournalEvent]) {
         let lasting = events.iter().filter(|event| !event.is_canary());
