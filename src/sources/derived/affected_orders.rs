@@ -2,14 +2,12 @@
 //! of orders. The mapping's `keys` query turns values from its rows into keys of orders.
 
 use super::super::Source;
-use super::compute::is_of_mapping;
-use super::function;
+use super::savepoint_query::{Attempt, end};
+use super::{function, shorter_limit};
 use crate::infra::db::Transaction;
 
 /// Maximum number of runs of one `keys` query in one batch. The query runs again with fewer values if it has failed.
 const MOST_RUNS: usize = 24;
-/// Time limit of a `keys` query after an earlier run has failed, milliseconds.
-const AFTER_FAILURE_MS: u32 = 300;
 
 /// The result of a `keys` query.
 #[derive(Debug, Default)]
@@ -33,7 +31,6 @@ pub(super) async fn find(
     number: usize,
     values: Vec<String>,
 ) -> Result<Affected, tokio_postgres::Error> {
-    const LIMIT: &str = "select current_setting('statement_timeout')";
     let mut affected = Affected::default();
     let mut limit = None;
     let mut parts = vec![values];
@@ -43,18 +40,16 @@ pub(super) async fn find(
     {
         runs += 1;
         let error = match attempt(transaction, source, number, &part).await? {
-            Keys::Found(keys) => {
+            Attempt::Done(keys) => {
                 affected.keys.extend(keys);
                 continue;
             }
-            Keys::Failed(error) => error,
+            Attempt::Failed(error) => error,
         };
         if affected.error.is_none() {
             affected.error = Some(error);
-            limit = Some(transaction.query_one(LIMIT, &[]).await?.try_get::<_, String>(0)?);
-            let shorter = format!("set local statement_timeout = {AFTER_FAILURE_MS}");
-            transaction.batch_execute(&shorter).await?;
-            if let Keys::Failed(_) = attempt(transaction, source, number, &[]).await? {
+            limit = Some(shorter_limit::begin(transaction).await?);
+            if let Attempt::Failed(_) = attempt(transaction, source, number, &[]).await? {
                 affected.is_broken = true;
                 break;
             }
@@ -65,19 +60,12 @@ pub(super) async fn find(
         }
     }
     if let Some(limit) = limit {
-        let restored = format!("set local statement_timeout = '{limit}'");
-        transaction.batch_execute(&restored).await?;
+        limit.restore(transaction).await?;
     }
     if !affected.is_broken {
         affected.left_over = parts.concat();
     }
     Ok(affected)
-}
-
-/// The result of one run of a `keys` query: the keys of orders, or the error of Postgres.
-enum Keys {
-    Found(Vec<String>),
-    Failed(tokio_postgres::Error),
 }
 
 /// Runs the `keys` query in a savepoint, so that an error of the query does not abort the whole transaction.
@@ -86,19 +74,10 @@ async fn attempt(
     source: &Source,
     number: usize,
     values: &[String],
-) -> Result<Keys, tokio_postgres::Error> {
+) -> Result<Attempt<Vec<String>>, tokio_postgres::Error> {
     let savepoint = transaction.savepoint().await?;
-    match keys_of(&savepoint, source, number, values).await {
-        Ok(keys) => {
-            savepoint.commit().await?;
-            Ok(Keys::Found(keys))
-        }
-        Err(error) if is_of_mapping(&error) => {
-            savepoint.rollback().await?;
-            Ok(Keys::Failed(error))
-        }
-        Err(error) => Err(error),
-    }
+    let keys = keys_of(&savepoint, source, number, values).await;
+    end(savepoint, keys).await
 }
 
 /// Runs the `keys` query of a watched table for values from rows of this table. `number` is the table's number, counted

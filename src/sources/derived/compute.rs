@@ -10,7 +10,8 @@ use super::super::Source;
 use super::failure::Failure;
 use super::function::OneValue;
 use super::project::{Projected, PublishedResults, derive};
-use super::{Derived, function};
+use super::savepoint_query::{Attempt, end};
+use super::{Derived, function, shorter_limit};
 use crate::infra::db::Transaction;
 
 /// If the SQL expression of a value fails, the order has this JSON in place of the value.
@@ -19,9 +20,6 @@ const UNREADABLE: &str = "\"?\"";
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
-/// Time limit of a query that computes one order or one value, milliseconds. Such queries run after a query for several
-/// orders has failed.
-const DERIVE_ONE_MS: u32 = 300;
 
 /// The results of computing orders: the orders, and the expressions that failed.
 #[derive(Debug, Default)]
@@ -45,21 +43,18 @@ pub(super) async fn compute(
     keys: &[String],
     published: &PublishedResults,
 ) -> Result<Computed, tokio_postgres::Error> {
-    const LIMIT: &str = "select current_setting('statement_timeout')";
     let mut computed = Computed::default();
     if keys.is_empty() {
         return Ok(computed);
     }
-    if let Some(orders) = whole(transaction, source, derived, keys).await? {
+    if let Attempt::Done(orders) = whole(transaction, source, derived, keys).await? {
         computed.failures = of_several_rows(&orders);
         computed.orders = orders;
         return Ok(computed);
     }
-    let limit: String = transaction.query_one(LIMIT, &[]).await?.try_get(0)?;
-    let shorter = format!("set local statement_timeout = {DERIVE_ONE_MS}");
-    transaction.batch_execute(&shorter).await?;
+    let limit = shorter_limit::begin(transaction).await?;
     for key in keys {
-        if let Some(orders) = whole(transaction, source, derived, std::slice::from_ref(key)).await? {
+        if let Attempt::Done(orders) = whole(transaction, source, derived, std::slice::from_ref(key)).await? {
             computed.failures.extend(of_several_rows(&orders));
             computed.orders.extend(orders);
             continue;
@@ -71,39 +66,20 @@ pub(super) async fn compute(
             None => computed.without_store.push(key.clone()),
         }
     }
-    let restored = format!("set local statement_timeout = '{limit}'");
-    transaction.batch_execute(&restored).await?;
+    limit.restore(transaction).await?;
     Ok(computed)
 }
 
-/// Computes all values of all orders with these keys in one query. `None`: an expression of the mapping failed.
+/// Computes all values of all orders with these keys in one query.
 async fn whole(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     keys: &[String],
-) -> Result<Option<Vec<Projected>>, tokio_postgres::Error> {
+) -> Result<Attempt<Vec<Projected>>, tokio_postgres::Error> {
     let savepoint = transaction.savepoint().await?;
-    match derive(&savepoint, source, derived, keys).await {
-        Ok(orders) => {
-            savepoint.commit().await?;
-            Ok(Some(orders))
-        }
-        Err(error) if is_of_mapping(&error) => {
-            savepoint.rollback().await?;
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether an expression of the mapping caused the error. If not, the cause is temporary: for example, Postgres was
-/// busy or stopping, or a row was locked.
-pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
-    const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
-    error
-        .code()
-        .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
+    let orders = derive(&savepoint, source, derived, keys).await;
+    end(savepoint, orders).await
 }
 
 /// Finds orders that are ambiguous: the mapping's joins return several rows with the same store but different values.
@@ -136,8 +112,8 @@ async fn value_by_value(
     failures.extend(joins.failure);
     for (name, _) in function::all_values(derived) {
         match value(transaction, source, key, &name, joins.working.as_deref()).await? {
-            Read::Rows(rows) => drop(read.insert(name, rows)),
-            Read::Failed(error) => failures.push(Failure::of(derived, &name, key, &error)),
+            Attempt::Done(rows) => drop(read.insert(name, rows)),
+            Attempt::Failed(error) => failures.push(Failure::of(derived, &name, key, &error)),
         }
     }
     let stores: Vec<Option<String>> = match read.remove("store") {
@@ -209,12 +185,6 @@ struct Row {
     json: String,
 }
 
-/// The result of computing one value.
-enum Read {
-    Rows(Vec<Row>),
-    Failed(tokio_postgres::Error),
-}
-
 /// The joins of a mapping that work for one order.
 struct Joins {
     /// The numbers of these joins, counted from 1. `None`: all joins work.
@@ -231,7 +201,7 @@ async fn working_joins(
     derived: &Derived,
     key: &str,
 ) -> Result<Joins, tokio_postgres::Error> {
-    let Read::Failed(error) = read(transaction, source, key, OneValue::none(None)).await? else {
+    let Attempt::Failed(error) = read(transaction, source, key, OneValue::none(None)).await? else {
         return Ok(Joins {
             working: None,
             failure: None,
@@ -240,7 +210,7 @@ async fn working_joins(
     let mut working = Vec::new();
     for number in 1..=function::join_parts(derived).len() {
         working.push(number);
-        if let Read::Failed(_) = read(transaction, source, key, OneValue::none(Some(&working))).await? {
+        if let Attempt::Failed(_) = read(transaction, source, key, OneValue::none(Some(&working))).await? {
             working.pop();
         }
     }
@@ -258,7 +228,7 @@ async fn value(
     key: &str,
     name: &str,
     working: Option<&[usize]>,
-) -> Result<Read, tokio_postgres::Error> {
+) -> Result<Attempt<Vec<Row>>, tokio_postgres::Error> {
     // The query for the store itself always computes the store.
     let is_store = name == "store";
     let with = |with_store, joins| OneValue {
@@ -272,8 +242,8 @@ async fn value(
     }
     tries.push(with(is_store, Some(&[])));
     for one in tries {
-        if let Read::Rows(rows) = read(transaction, source, key, one).await? {
-            return Ok(Read::Rows(rows));
+        if let Attempt::Done(rows) = read(transaction, source, key, one).await? {
+            return Ok(Attempt::Done(rows));
         }
     }
     // With the store, the error may be that of the store's expression. With fewer joins, it may only say that a table
@@ -287,18 +257,14 @@ async fn read(
     source: &Source,
     key: &str,
     one: OneValue<'_>,
-) -> Result<Read, tokio_postgres::Error> {
+) -> Result<Attempt<Vec<Row>>, tokio_postgres::Error> {
     let sql = format!("select {}(array[$1], $2)", function::name(source.id));
     let savepoint = transaction.savepoint().await?;
-    let rows = match savepoint.query(&sql, &[&key, &one.field()]).await {
-        Ok(rows) => rows,
-        Err(error) if is_of_mapping(&error) => {
-            savepoint.rollback().await?;
-            return Ok(Read::Failed(error));
-        }
-        Err(error) => return Err(error),
+    let rows = savepoint.query(&sql, &[&key, &one.field()]).await;
+    let rows = match end(savepoint, rows).await? {
+        Attempt::Done(rows) => rows,
+        Attempt::Failed(error) => return Ok(Attempt::Failed(error)),
     };
-    savepoint.commit().await?;
     let mut read = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut row: Vec<Option<String>> = row.try_get(0)?;
@@ -310,5 +276,5 @@ async fn read(
         let json = value.unwrap_or("null").to_owned();
         read.push(Row { store, json });
     }
-    Ok(Read::Rows(read))
+    Ok(Attempt::Done(read))
 }

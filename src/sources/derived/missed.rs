@@ -4,8 +4,8 @@
 
 use crate::infra::db::{GenericClient, Transaction};
 
-use super::compute::is_of_mapping;
 use super::function::OneValue;
+use super::savepoint_query::{Attempt, end};
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
@@ -80,15 +80,10 @@ async fn visible(
         joins: None,
     };
     let field = status.field();
-    let rows = match savepoint.query(&sql, &[&keys, &field]).await {
-        Ok(rows) => rows,
-        Err(error) if is_of_mapping(&error) => {
-            savepoint.rollback().await?;
-            return Ok(Statuses::Failed);
-        }
-        Err(error) => return Err(error),
+    let rows = savepoint.query(&sql, &[&keys, &field]).await;
+    let Attempt::Done(rows) = end(savepoint, rows).await? else {
+        return Ok(Statuses::Failed);
     };
-    savepoint.commit().await?;
     let hidden = serde_json::json!({ "status": HIDDEN });
     let mut visible = Vec::new();
     for row in &rows {

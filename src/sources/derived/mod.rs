@@ -26,6 +26,7 @@ mod reader;
 mod remedy;
 mod rights;
 mod savepoint_query;
+mod shorter_limit;
 mod state;
 pub mod trim;
 mod watch;

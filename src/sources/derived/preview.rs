@@ -59,7 +59,7 @@ pub async fn newest(
     let watched = watched_rows::newest(&mut transaction, &checked.watched).await?;
     become_reader(&mut transaction, table, &checked.reads).await?;
     let found = match attempt(&mut transaction, &newest_rows(table, derived, rows), &[]).await? {
-        Attempt::Rows(found) => found,
+        Attempt::Done(found) => found,
         Attempt::Failed(error) => {
             let problem = format!("derived.from: {}", db::reason(&error));
             return Ok(Some(NewestOrders {
@@ -84,10 +84,10 @@ pub async fn newest(
     for key in &keys {
         let one = std::slice::from_ref(key);
         let rows = match &together {
-            Whole::Rows(rows) => rows.iter().filter(|row| row.key == *key).cloned().collect(),
-            Whole::Failed(_) => match whole(&mut transaction, table, derived, one).await? {
-                Whole::Rows(rows) => rows,
-                Whole::Failed(error) => {
+            Attempt::Done(rows) => rows.iter().filter(|row| row.key == *key).cloned().collect(),
+            Attempt::Failed(_) => match whole(&mut transaction, table, derived, one).await? {
+                Attempt::Done(rows) => rows,
+                Attempt::Failed(error) => {
                     let named = value_failures(&mut transaction, table, derived, key).await?;
                     match named.is_empty() {
                         true => failures.add(failure(key, "derived".to_owned(), &error)),
@@ -255,22 +255,16 @@ struct Row {
     data: String,
 }
 
-/// The result of computing whole orders: the rows, or the error of Postgres.
-enum Whole {
-    Rows(Vec<Row>),
-    Failed(tokio_postgres::Error),
-}
-
 async fn whole(
     transaction: &mut Transaction<'_>,
     table: &Table,
     derived: &Derived,
     keys: &[String],
-) -> Result<Whole, tokio_postgres::Error> {
+) -> Result<Attempt<Vec<Row>>, tokio_postgres::Error> {
     let sql = function::select(&table.quoted, derived, &function::has_key(table, derived, "$1::text[]"));
     let found = match attempt(transaction, &sql, &[&keys]).await? {
-        Attempt::Rows(found) => found,
-        Attempt::Failed(error) => return Ok(Whole::Failed(error)),
+        Attempt::Done(found) => found,
+        Attempt::Failed(error) => return Ok(Attempt::Failed(error)),
     };
     let mut rows = Vec::with_capacity(found.len());
     for row in &found {
@@ -284,7 +278,7 @@ async fn whole(
             });
         }
     }
-    Ok(Whole::Rows(rows))
+    Ok(Attempt::Done(rows))
 }
 
 fn subject(

@@ -57,7 +57,7 @@ pub(super) async fn newest(
         transaction
             .batch_execute(&format!("set local statement_timeout = {NEWEST_MS}"))
             .await?;
-        if let Attempt::Rows(rows) = attempt(transaction, &sql, &[]).await? {
+        if let Attempt::Done(rows) = attempt(transaction, &sql, &[]).await? {
             let values = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
             let at = number - 1;
             newest.push(Newest { at, values });
@@ -161,12 +161,12 @@ async fn has_order(
         table.quoted,
         function::has_key(table, derived, "$1::text[]")
     );
-    if let Attempt::Rows(rows) = attempt(transaction, &sql, &[&keys]).await? {
+    if let Attempt::Done(rows) = attempt(transaction, &sql, &[&keys]).await? {
         return Ok(!rows.is_empty());
     }
     // One of the values is no value of the key's type, so no row has it. The others may be keys.
     for key in keys {
-        if let Attempt::Rows(rows) = attempt(transaction, &sql, &[&std::slice::from_ref(key)]).await?
+        if let Attempt::Done(rows) = attempt(transaction, &sql, &[&std::slice::from_ref(key)]).await?
             && !rows.is_empty()
         {
             return Ok(true);
