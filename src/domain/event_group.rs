@@ -1,6 +1,7 @@
-//! Groups of journal rows. The rows that one transaction wrote about one order become one event for clients, whose id is
-//! that of the last row. Rows of other orders may stand between them, because transactions write at the same time. So a
-//! reader of the journal may not stop anywhere: if it went on after the first row of a group, it would miss this row.
+//! Groups of journal rows. The rows that one transaction wrote about one order become one event for clients, whose id
+//! is that of the last row. Rows of other orders may stand between them, because transactions write at the same time.
+//! So a reader of the journal may not stop anywhere: if it went on after the first row of a group, it would miss this
+//! row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,9 +32,10 @@ impl JournalEvent {
     }
 }
 
-/// For each of these rows, whether a reader may stop after it: no group has rows both up to here and after it. For the
-/// last row this is true, although a group may have further rows. `None` in place of a row: it becomes no event.
-pub fn stops<'a>(rows: impl IntoIterator<Item = Option<&'a JournalEvent>>) -> Vec<bool> {
+/// For each of these rows, whether a reader may stop after it: no group has rows both up to here and after it. `is_all`
+/// says whether no row follows the last one; otherwise its group may have further rows. `None` in place of a row: it
+/// becomes no event.
+pub fn stops<'a>(rows: impl IntoIterator<Item = Option<&'a JournalEvent>>, is_all: bool) -> Vec<bool> {
     let groups: Vec<Option<EventGroup<'a>>> = rows.into_iter().map(|row| row?.group()).collect();
     let mut last_rows = HashMap::new();
     for (place, group) in groups.iter().enumerate() {
@@ -45,13 +47,13 @@ pub fn stops<'a>(rows: impl IntoIterator<Item = Option<&'a JournalEvent>>) -> Ve
     let stop = |(place, group): (usize, &Option<EventGroup<'a>>)| {
         let last = group.map_or(place, |group| last_rows[&group]);
         open_until = open_until.max(last);
-        open_until == place
+        open_until == place && (is_all || place + 1 < groups.len())
     };
     groups.iter().enumerate().map(stop).collect()
 }
 
-/// The number of rows that a reader takes, if it wants `wanted` rows, at least one, and has read more of them. `stops` is
-/// the result of [`stops`] for all rows that it has read. If it may stop nowhere, the reader divides a group.
+/// The number of rows that a reader takes, if it wants `wanted` rows, at least one. `stops` is the result of [`stops`]
+/// for all rows that it has read, which may be more. If it may stop nowhere, the reader divides a group.
 pub fn take(stops: &[bool], wanted: usize) -> usize {
     let stop = |place: &usize| stops[*place];
     let after = (wanted.saturating_sub(1)..stops.len()).find(stop);
@@ -84,7 +86,7 @@ mod tests {
 
     fn stops_of(rows: &[(u64, &str)]) -> Vec<bool> {
         let rows: Vec<JournalEvent> = rows.iter().map(|(xid, key)| row(*xid, key)).collect();
-        stops(rows.iter().map(Some))
+        stops(rows.iter().map(Some), true)
     }
 
     #[test]
@@ -98,7 +100,12 @@ mod tests {
             stops_of(&[(1, "a"), (2, "b"), (1, "a"), (2, "b")]),
             [false, false, false, true]
         );
-        assert!(stops([None, None]).into_iter().all(|stop| stop));
+        assert!(stops([None, None], true).into_iter().all(|stop| stop));
+        assert_eq!(
+            stops([None, None], false),
+            [true, false],
+            "a row may follow that belongs to the last one"
+        );
     }
 
     #[test]

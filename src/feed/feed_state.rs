@@ -19,8 +19,8 @@ pub struct FeedState {
     /// The cursor that covers exactly the published events. Unlike `read`, it does not cover events that still wait in
     /// `large_transactions`.
     pub reached: Cursor,
-    /// The events of the feed's last read. After a reconnect, the feed checks that the journal still has them; otherwise
-    /// the journal was restored to an earlier state.
+    /// The events of the feed's last read. After a reconnect, the feed checks that the journal still has them;
+    /// otherwise the journal was restored to an earlier state.
     pub seen: Witnesses,
 }
 

@@ -340,7 +340,6 @@ impl Feed {
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
         let mut seen = Witnesses::default();
-        let before = state.seen.clone();
         let mut reached = state.reached.clone();
         loop {
             let events = backlog.chunks.next().await?;
@@ -357,7 +356,7 @@ impl Feed {
             reached = through;
         }
         self.router.reach(state.epoch, &backlog.seen);
-        *state = FeedState::new(state.epoch, backlog.seen, seen.or(before));
+        *state = FeedState::new(state.epoch, backlog.seen, seen.or(std::mem::take(&mut state.seen)));
         self.new_events.send_replace(());
         Ok(total)
     }
@@ -398,8 +397,8 @@ impl Feed {
             let sources = self.sources.current();
             let watched = self.router.watched(events);
             let wanted = sources.to_look_up(&watched);
-            // A store whose first session comes just now needs a look-up, too.
-            let needs_lookup = !wanted.is_empty() || sources.needs_lookup(&all);
+            // All events count here: a store whose first session comes just now needs a look-up, too.
+            let needs_lookup = sources.needs_lookup(&all);
             let mut lookups = self.lookup.for_keys(&sources, wanted).await;
             lookups.set_overwritten(overwritten.clone());
             let translation = Translation {

@@ -83,8 +83,8 @@ struct Witness {
     at: OffsetDateTime,
 }
 
-/// The events that show whether the database has lost commits that a feed has read: one event of each transaction of its
-/// last read. If commits are lost, the last of them is lost. It need not have the highest transaction id.
+/// The events that show whether the database has lost commits that a feed has read: one event of each transaction of
+/// its last read. If commits are lost, the last of them is lost. It need not have the highest transaction id.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Witnesses(Vec<Witness>);
 
@@ -117,8 +117,8 @@ impl Witnesses {
     }
 }
 
-/// Reads the newest event of the journal. Events of canaries (self-tests) do not count, because they are deleted soon. The
-/// result is empty if the journal has no event.
+/// Reads the newest event of the journal. Events of canaries (self-tests) do not count, because they are deleted soon.
+/// The result is empty if the journal has no event.
 pub(super) async fn newest(client: &Client) -> Result<Witnesses, Error> {
     const NEWEST: &str =
         "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
@@ -231,8 +231,9 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
     Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
-/// Whether a feed may continue at its position `read_to`. Checks that the journal still has the events `seen`, which the
-/// feed has read. If one of them is gone, the database was restored, so all earlier cursors become invalid. Then a new line of history begins, unless another node has already begun one.
+/// Whether a feed may continue at its position `read_to`. Checks that the journal still has the events `seen`, which
+/// the feed has read. If one of them is gone, the database was restored, so all earlier cursors become invalid. Then a
+/// new line of history begins, unless another node has already begun one.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut HistoryLine,

@@ -38,8 +38,8 @@ pub enum Start<'a> {
 pub struct PageEvent {
     /// The event, as the journal has it.
     pub event: JournalEvent,
-    /// The cursor with which a client continues after this event. It covers no row of an event that comes later. If such
-    /// an event also has rows before this one, the client gets the events since then again.
+    /// The cursor with which a client continues after this event. It covers no row of an event that comes later. If
+    /// such an event also has rows before this one, the client gets the events since then again.
     pub cursor: String,
     /// Whether the cursor covers this event.
     pub is_covered: bool,
@@ -220,10 +220,7 @@ async fn after(
     let mut reached = cursor.encode(head.epoch);
     let replay_plan = ReplayPlan::from(cursor);
     let read = rows_after(client, stores, &replay_plan, limit).await?;
-    let mut stops = event_group::stops(read.rows.iter().map(|row| row.event.as_ref()));
-    if let Some(last) = stops.last_mut() {
-        *last = read.is_all;
-    }
+    let stops = event_group::stops(read.rows.iter().map(|row| row.event.as_ref()), read.is_all);
     let taken = event_group::take(&stops, read.wanted.min(limit));
     let is_last = read.is_all && taken == stops.len();
     let mut events = Vec::with_capacity(taken);

@@ -25,7 +25,8 @@ use crate::infra::db::{self, Client, Rows, Statement};
 pub const NEWS_EVENTS: usize = 1024;
 /// Number of events in one chunk. The feed reads in chunks if there are too many new events for one read.
 pub const CHUNK_EVENTS: usize = 256;
-/// Number of events that are read beyond a chunk. They show whether the chunk may stop at its limit, or after which event.
+/// Number of events that are read beyond a chunk. They show whether the chunk may stop at its limit, or after which
+/// event.
 const EVENTS_AHEAD: usize = 256;
 /// If a chunk has this many bytes of payload, it ends, even if it has fewer than `CHUNK_EVENTS` events.
 pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -161,15 +162,15 @@ impl Reader {
         self.line.epoch
     }
 
-    /// Whether the feed may continue at the position `read`. `seen` are the events of the feed's last read. If the journal
-    /// no longer has one of them, the database was restored, and all earlier cursors become invalid.
+    /// Whether the feed may continue at the position `read`. `seen` are the events of the feed's last read. If the
+    /// journal no longer has one of them, the database was restored, and all earlier cursors become invalid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: &Witnesses) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// Reads the newest event of the journal, except events of canaries (self-tests). The result is empty if the journal
-    /// has no such event.
+    /// Reads the newest event of the journal, except events of canaries (self-tests). The result is empty if the
+    /// journal has no such event.
     pub async fn witness(&self) -> Result<Witnesses, Error> {
         let newest = lineage::newest(&self.client);
         timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
@@ -304,11 +305,10 @@ impl Chunks {
         }
     }
 
-    /// Reads the next chunk of events, sorted by id. Empty: the stream has ended. A chunk divides the rows of one event only
-    /// if they are far apart.
+    /// Reads the next chunk of events, sorted by id. Empty: the stream has ended. A chunk divides the rows of one event
+    /// only if they are far apart.
     pub async fn next(&mut self) -> Result<Vec<JournalEvent>, Error> {
-        let bytes_of = |events: &VecDeque<JournalEvent>| events.iter().map(JournalEvent::payload_bytes).sum::<usize>();
-        let mut bytes = bytes_of(&self.ahead);
+        let mut bytes: usize = self.ahead.iter().map(JournalEvent::payload_bytes).sum();
         while !self.is_over && self.ahead.len() < CHUNK_EVENTS + EVENTS_AHEAD && bytes < 2 * CHUNK_BYTES {
             match self.row().await? {
                 Some(row) => {
@@ -326,10 +326,7 @@ impl Chunks {
             fits
         };
         let wanted = self.ahead.iter().take(CHUNK_EVENTS).take_while(fits).count();
-        let mut stops = event_group::stops(self.ahead.iter().map(Some));
-        if let Some(last) = stops.last_mut() {
-            *last = self.is_over;
-        }
+        let stops = event_group::stops(self.ahead.iter().map(Some), self.is_over);
         let taken = event_group::take(&stops, wanted);
         Ok(self.ahead.drain(..taken).collect())
     }

@@ -1,9 +1,11 @@
-//! Reads the words that CHECK constraints list for a column. Postgres reads a constraint only under a lock on the table.
+//! Reads the words that CHECK constraints list for a column. Postgres reads a constraint only under a lock on the
+//! table.
 
 use super::catalog::{Table, TableColumn};
 use crate::infra::db::GenericClient;
 
-/// The words or numbers that the CHECK constraints of the column, and of its domain, list. Empty: no constraint lists any.
+/// The words or numbers that the CHECK constraints of the column, and of its domain, list. Empty: no constraint lists
+/// any.
 pub(super) async fn words(
     client: &impl GenericClient,
     table: &Table,

@@ -1,7 +1,7 @@
 //! Finds rows whose events were recorded without a store or without a key, because the column had another name
 //! meanwhile. Such events reach nobody, or cannot be answered. Once the column has its name again, for example after a
-//! reverted migration, this module records the rows again, so that they ring late. `vestnik serve` does so with each run
-//! of the reconciler; the health report counts the rows until then.
+//! reverted migration, this module records the rows again, so that they ring late. `vestnik serve` does so with each
+//! run of the reconciler; the health report counts the rows until then.
 
 use std::collections::HashMap;
 

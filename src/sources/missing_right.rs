@@ -6,10 +6,9 @@ use crate::infra::db::GenericClient;
 /// The start of Postgres' error text about a missing right.
 pub(super) const DENIED: &str = "permission denied for ";
 
-/// The GRANT statement for a right that `role` lacks. `reason` is the error of Postgres about the missing right. It names
-/// a table without its schema. Of several tables with this name, one that the role may not read is chosen, and first one in
-/// `schema`. `None`: the error is not about a right that one GRANT
-/// gives.
+/// The GRANT statement for a right that `role` lacks. `reason` is the error of Postgres about the missing right. It
+/// names a table without its schema. Of several tables with this name, one that the role may not read is chosen, and
+/// first one in `schema`. `None`: the error is not about a right that one GRANT gives.
 pub(super) async fn grant_of(
     client: &impl GenericClient,
     reason: &str,

@@ -9,8 +9,8 @@ use crate::infra::db::GenericClient;
 /// Maximum number of words of a CHECK constraint that the warnings name. A longer list is hardly one of statuses.
 const LISTED_WORDS: usize = 30;
 
-/// Adds problems and warnings, one line each. They name status words of the mapping that the column cannot hold, labels of
-/// the column's enum type that the mapping lacks, and statuses without a word.
+/// Adds problems and warnings, one line each. They name status words of the mapping that the column cannot hold, labels
+/// of the column's enum type that the mapping lacks, and statuses without a word.
 pub(super) fn validate(table: &Table, mapping: &Mapping, problems: &mut Vec<String>, warnings: &mut Vec<String>) {
     without_word(mapping, problems, warnings);
     let words = &mapping.status;
@@ -34,8 +34,8 @@ pub(super) fn validate(table: &Table, mapping: &Mapping, problems: &mut Vec<Stri
     warnings.extend(without_meaning(mapping, &column.labels));
 }
 
-/// The warnings about words of the status column's CHECK constraints that the mapping lacks. Postgres reads a constraint
-/// only under a lock on the table.
+/// The warnings about words of the status column's CHECK constraints that the mapping lacks. Postgres reads a
+/// constraint only under a lock on the table.
 pub(super) async fn missing_of_checks(
     client: &impl GenericClient,
     table: &Table,

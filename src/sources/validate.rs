@@ -50,8 +50,8 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     Ok(findings)
 }
 
-/// Warnings that need a lock on the table: about words of its CHECK constraints, and about amounts of its newest rows. Only
-/// commands of a person ask for them, because `vestnik migrate` must not wait for a locked table.
+/// Warnings that need a lock on the table: about words of its CHECK constraints, and about amounts of its newest rows.
+/// Only commands of a person ask for them, because `vestnik migrate` must not wait for a locked table.
 pub async fn warnings_of_rows(
     client: &Client,
     table: &Table,

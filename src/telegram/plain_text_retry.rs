@@ -1,6 +1,6 @@
 //! Simplifies a message that Telegram has refused, for the next attempt. The second attempt has plain text instead of
-//! markup, and the third has no buttons either. `delivery::send_outcome` counts the refusals and sets the time of the next
-//! attempt.
+//! markup, and the third has no buttons either. `delivery::send_outcome` counts the refusals and sets the time of the
+//! next attempt.
 
 use teloxide::types::{InlineKeyboardButton, InlineKeyboardMarkup, ParseMode};
 

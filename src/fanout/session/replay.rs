@@ -192,7 +192,9 @@ impl Session {
         let events = self.translate(&rows).await?;
         HOT.replayed.increment(events.len() as u64);
         let last = events.len().saturating_sub(1);
-        let mut stops = rows.iter().zip(event_group::stops(rows.iter().copied().map(Some)));
+        let mut stops = rows
+            .iter()
+            .zip(event_group::stops(rows.iter().copied().map(Some), true));
         for (index, event) in events.iter().enumerate() {
             for (row, may_stop) in stops.by_ref() {
                 if may_stop {

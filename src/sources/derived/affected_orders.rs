@@ -23,8 +23,8 @@ pub(super) struct Affected {
 }
 
 /// Runs the `keys` query of a watched table for values from rows of this table. `number` is the table's number, counted
-/// from 1. If the query fails for some values only, it runs again for each half of the values, so that a bad value delays
-/// no other order. If it also fails without values, it does not run again.
+/// from 1. If the query fails for some values only, it runs again for each half of the values, so that a bad value
+/// delays no other order. If it also fails without values, it does not run again.
 pub(super) async fn find(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -27,8 +27,8 @@ pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.n
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
 /// Saves the answer `change` if the order's published status, which clients see, is still `from`. Returns false if the
-/// published status differs. The caller must then roll the transaction back. Also returns false if the mapping's first statement changes no row,
-/// or if the mapping has no statement and the shop has changed the status meanwhile.
+/// published status differs, or if the mapping's first statement changes no row. Also returns false if the mapping has
+/// no statement and the shop has changed the status meanwhile. The caller must then roll the transaction back.
 pub(in crate::sources) async fn answer(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -139,10 +139,10 @@ fn pressed<'a>(change: &'a StatusChange<'_>, reason: Option<&'a str>) -> Pressed
     }
 }
 
-/// Publishes the answer `change`, which the shop's own API has accepted, or which only promises other minutes. If the status in the shop's tables has
-/// changed, clients receive that status. Otherwise they receive the answer's status, until the shop's status changes.
-/// If the order's published status is no longer `from`, does nothing: Vestnik has then already published the shop's
-/// change.
+/// Publishes the answer `change`, which the shop's own API has accepted, or which only promises other minutes. If the
+/// status in the shop's tables has changed, clients receive that status. Otherwise they receive the answer's status,
+/// until the shop's status changes. If the order's published status is no longer `from`, does nothing: Vestnik has then
+/// already published the shop's change.
 pub(in crate::sources) async fn taken(
     transaction: &mut Transaction<'_>,
     source: &Source,

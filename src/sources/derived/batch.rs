@@ -319,9 +319,9 @@ async fn compute_orders(
     Ok((published, orders))
 }
 
-/// Removes the orders from `orders` whose row replaces a row with the same key, so that this batch publishes that the old
-/// order is gone. Puts their keys into the queue again: the next batch publishes the new orders. In one transaction,
-/// both events would be one change of one order.
+/// Removes the orders from `orders` whose row replaces a row with the same key, so that this batch publishes that the
+/// old order is gone. Puts their keys into the queue again: the next batch publishes the new orders. In one
+/// transaction, both events would be one change of one order.
 async fn replace(
     transaction: &Transaction<'_>,
     source: &Source,

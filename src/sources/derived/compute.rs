@@ -220,8 +220,8 @@ async fn working_joins(
     })
 }
 
-/// Computes one value of an order with the `working` joins (`None`: with all joins). If the query fails, retries without
-/// the order's store, and then without joins.
+/// Computes one value of an order with the `working` joins (`None`: with all joins). If the query fails, retries
+/// without the order's store, and then without joins.
 async fn value(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -115,8 +115,8 @@ fn unquoted(text: &str) -> String {
 }
 
 /// Saves the failures of the orders with these keys, and deletes earlier failures that no longer occur. `unseen` has
-/// the keys of orders that no client sees, because their store cannot be computed or their row is hidden. It has the key
-/// [`NO_ORDER`] if a `keys` query fails for all values. Returns the number of deleted failures.
+/// the keys of orders that no client sees, because their store cannot be computed or their row is hidden. It has the
+/// key [`NO_ORDER`] if a `keys` query fails for all values. Returns the number of deleted failures.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     source: SourceId,

@@ -4,8 +4,8 @@
 const MOST_PARTS: usize = 32;
 /// The words that may stand before the word `join`.
 const KINDS: [&str; 4] = ["inner", "left", "outer", "cross"];
-/// A `from` with one of these joins is not split. A right or full join also gives rows without a row of the shop's table.
-/// A natural join depends on the columns of all earlier joins.
+/// A `from` with one of these joins is not split. A right or full join also gives rows without a row of the shop's
+/// table. A natural join depends on the columns of all earlier joins.
 const NOT_SPLIT: [&str; 3] = ["right", "full", "natural"];
 
 /// Splits the joins of `from`, an SQL text such as `left join a on a.id = o.a_id left join b on b.id = a.b_id`. The

@@ -130,8 +130,8 @@ pub async fn newest(
     Ok(Some(newest))
 }
 
-/// Makes the rest of the transaction read-only, with the rights and the search path that the expressions will have after
-/// attaching. `reads` are the tables that the expressions read.
+/// Makes the rest of the transaction read-only, with the rights and the search path that the expressions will have
+/// after attaching. `reads` are the tables that the expressions read.
 async fn become_reader(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -215,8 +215,8 @@ fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     }
 }
 
-/// SQL that selects the newest rows of the shop's table, the newest first; `rows` is the maximum number. The columns are
-/// the row's key, and whether the mapping's joins keep the row. An inner join of the mapping may leave out rows.
+/// SQL that selects the newest rows of the shop's table, the newest first; `rows` is the maximum number. The columns
+/// are the row's key, and whether the mapping's joins keep the row. An inner join of the mapping may leave out rows.
 fn newest_rows(table: &Table, derived: &Derived, rows: i64) -> String {
     format!(
         "select (vst_newest.{key})::pg_catalog.text, exists (select from {from} where o.{key} = vst_newest.{key}) \

@@ -27,8 +27,8 @@ pub(super) enum Publish<'a> {
     Now(&'a WrittenAt),
     /// No change becomes an event, because the orders existed before the source was attached or its mapping changed.
     Nobody,
-    /// Only an order that rings becomes an event, and only if no client has received it. The order was written since the
-    /// source was attached, and the mapping changed. So nobody saw the order with the earlier mapping.
+    /// Only an order that rings becomes an event, and only if no client has received it. The order was written since
+    /// the source was attached, and the mapping changed. So nobody saw the order with the earlier mapping.
     Unseen,
     /// A person of a store has set this status, and the mapping's statements have written it. The order gets this
     /// status, even if the shop's tables have another status.

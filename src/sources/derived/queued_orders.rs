@@ -70,8 +70,8 @@ impl QueuedOrders {
         Ok(())
     }
 
-    /// Whether some of the orders in the queue cannot be found. Then [`Self::among`] returns every order that clients have
-    /// received, and the caller must put these orders into the queue.
+    /// Whether some of the orders in the queue cannot be found. Then [`Self::among`] returns every order that clients
+    /// have received, and the caller must put these orders into the queue.
     pub fn is_incomplete(&self) -> bool {
         self.is_incomplete
     }

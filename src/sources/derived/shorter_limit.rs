@@ -2,8 +2,8 @@
 
 use crate::infra::db::Transaction;
 
-/// Time limit of a statement after an earlier one has failed, milliseconds. It computes one order, one value, or the keys
-/// of a part of the written rows.
+/// Time limit of a statement after an earlier one has failed, milliseconds. It computes one order, one value, or the
+/// keys of a part of the written rows.
 const AFTER_FAILURE_MS: u32 = 300;
 
 /// The time limit that the transaction's statements had before.

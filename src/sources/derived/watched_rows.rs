@@ -1,5 +1,5 @@
-//! Runs the mapping's `keys` queries for the newest rows of the watched tables, as the projector does. A query that gives
-//! something else than keys of orders causes no error: the projector then finds no order for a written row.
+//! Runs the mapping's `keys` queries for the newest rows of the watched tables, as the projector does. A query that
+//! gives something else than keys of orders causes no error: the projector then finds no order for a written row.
 
 use std::collections::HashSet;
 

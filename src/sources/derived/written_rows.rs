@@ -25,8 +25,8 @@ struct Writes {
 }
 
 impl WrittenRows {
-    /// Records a write of a row by the transaction `xid`. The caller must pass the writes of one row in the order in which
-    /// they were made.
+    /// Records a write of a row by the transaction `xid`. The caller must pass the writes of one row in the order in
+    /// which they were made.
     pub fn change(&mut self, key: &str, is_gone: bool, xid: u64) {
         let row = self.rows.entry(key.to_owned()).or_default();
         row.is_gone = is_gone;
