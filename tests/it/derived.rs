@@ -7,6 +7,7 @@
 pub mod answers;
 mod attaching;
 mod elsewhere;
+mod failing_sql;
 mod faults;
 mod kept_answers;
 mod keys;

@@ -103,7 +103,7 @@ async fn a_status_that_cannot_be_computed_discards_no_answer() {
 
     shop.write("alter table spree_orders rename column shipping to shipment_state")
         .await;
-    shop.write(super::faults::RETRY_NOW).await;
+    shop.write(super::failing_sql::RETRY_NOW).await;
     shop.settle().await;
     let listed = shop.list("1").await;
     let status = |key: &str| {

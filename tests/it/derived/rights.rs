@@ -153,7 +153,7 @@ async fn an_order_that_a_policy_hid_comes_when_the_policy_lets_it_be_read() {
     );
 
     shop.write("alter policy reads on spree_orders using (true)").await;
-    shop.write(super::faults::RETRY_NOW).await;
+    shop.write(super::failing_sql::RETRY_NOW).await;
     let event = shop.event("1").await;
     assert_eq!(
         (&event["type"], &event["data"]["number"]),
