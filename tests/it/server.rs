@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::client::TlsStream;
 use vestnik::infra::config::Tls;
 use vestnik::token::Stores;
 
@@ -18,6 +17,7 @@ use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
 use crate::support::http::{Answer, answer};
 use crate::support::node::Node;
+use crate::support::tls::secured;
 
 /// The longest time that a client may take for each part of a request. `GRACE` is a margin for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -50,22 +50,6 @@ pub fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>
     std::fs::write(&tls.certificate, made.cert.pem()).unwrap();
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
     (tls, made.cert.der().clone())
-}
-
-/// Opens a TLS connection as a client that trusts this certificate.
-async fn secured(socket: TcpStream, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    connector
-        .connect(ServerName::try_from("localhost").unwrap(), socket)
-        .await
 }
 
 /// Sends `first`, and then `drip` at one byte per second. Returns the time until the server closes the connection.

@@ -1,11 +1,12 @@
 //! The certificates of the nodes, and the certificate authority (CA) that signs them. HAProxy trusts only this CA.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SignatureAlgorithm};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
+
+use crate::support::tls::secured;
 
 /// The name in the certificates of all nodes.
 const NAME: &str = "localhost";
@@ -90,19 +91,8 @@ impl Authority {
     /// The certificate that a server shows to a client that trusts this CA. `None`: there is no connection, or the
     /// client does not trust the server.
     pub async fn shown_at(&self, address: std::net::SocketAddr) -> Option<CertificateDer<'static>> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let socket = TcpStream::connect(address).await.ok()?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector
-            .connect(ServerName::try_from(NAME).unwrap(), socket)
-            .await
-            .ok()?;
+        let stream = secured(socket, self.issuer.der()).await.ok()?;
         let shown = stream.get_ref().1.peer_certificates()?.first()?;
         Some(shown.clone().into_owned())
     }

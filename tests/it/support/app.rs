@@ -16,6 +16,7 @@ use vestnik::token::{self, New, Scope, Stores};
 
 use super::db::Database;
 use super::look_again;
+use super::tls::trusting;
 
 /// The longest wait for an expected result. This time is long because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -269,17 +270,7 @@ impl App {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let connector = self.trusted.clone().map(|trusted| {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(trusted).unwrap();
-            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            Connector::Rustls(std::sync::Arc::new(config))
-        });
+        let connector = self.trusted.clone().map(|trusted| Connector::Rustls(trusting(trusted)));
         let (socket, _) = connect_async_tls_with_config(request, None, true, connector).await?;
         Ok(socket)
     }

@@ -14,6 +14,7 @@ pub mod pooler;
 pub mod proxy;
 pub mod sse;
 pub mod telegram;
+pub mod tls;
 
 use std::time::Duration;
 
