@@ -2,12 +2,13 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
+use crate::support::running::Running;
 
 fn vestnik(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
@@ -230,29 +231,17 @@ async fn a_table_is_attached_and_detached() {
     assert_eq!(on(&database, &["detach", "--table", "tickets"]).status.code(), Some(2));
 }
 
-/// A running command, which is killed when this value is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tail_prints_a_line_an_event_and_comes_back() {
     let app = App::start().await;
     let url = format!("http://{}", app.engine.address());
     let start = app.panel("7", None).await.live().await.cursor;
-    let mut tail = Running(
+    let mut tail = Running::start(
         vestnik(&["tail", "--store", "7", "--url", &url, "--after", &start])
             .env("VESTNIK_TOKEN", &app.token)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap(),
+            .stdout(Stdio::piped()),
     );
-    let mut lines = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(tail.child.stdout.take().unwrap()).lines();
     app.write("insert into orders (store_id) values (7), (8)").await;
     let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!((&first["type"], &first["store_id"]), (&"new_order".into(), &"7".into()));
@@ -393,12 +382,12 @@ fn start_unseen(directory: &Path) -> (Running, String) {
 }
 
 fn read_screen(directory: &Path, stdout: Stdio, shown: impl std::io::Read) -> (Running, String) {
-    let child = vestnik(&["serve", "--listen", "127.0.0.1:0"])
-        .current_dir(directory)
-        .stdout(stdout)
-        .stderr(Stdio::null())
-        .spawn();
-    let running = Running(child.unwrap());
+    let running = Running::start(
+        vestnik(&["serve", "--listen", "127.0.0.1:0"])
+            .current_dir(directory)
+            .stdout(stdout)
+            .stderr(Stdio::null()),
+    );
     let mut screen = String::new();
     let mut shown = BufReader::new(shown);
     while !screen.contains("set DATABASE_URL") {
@@ -424,14 +413,14 @@ fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
         "{unseen}"
     );
     assert_eq!(tokens_of(directory.path()), Vec::<String>::new());
-    end(running);
+    running.end();
 
     let token_of = |screen: &str| {
         let (_, behind) = screen.split_once("&token=").expect("a token");
         behind.split_whitespace().next().unwrap().to_owned()
     };
     let (running, first) = start_alone(directory.path());
-    end(running);
+    running.end();
     let (running, second) = start_alone(directory.path());
     assert!(token_of(&first).starts_with("vst_"), "{first}");
     assert_eq!(
@@ -450,7 +439,7 @@ fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
         .output()
         .unwrap();
     assert!(revoked.status.success());
-    end(running);
+    running.end();
     let (running, third) = start_alone(directory.path());
     assert_ne!(token_of(&first), token_of(&third));
     let valid = tokens_of(directory.path())
@@ -458,23 +447,17 @@ fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
         .filter(|line| line.contains("valid until"))
         .count();
     assert_eq!(valid, 1);
-    end(running);
-}
-
-fn end(mut running: Running) {
-    let pid = rustix::process::Pid::from_child(&running.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(running.0.wait().unwrap().success());
+    running.end();
 }
 
 /// Runs a line of the program's first screen in a shell, like a user who pastes the line.
-fn paste(directory: &Path, line: &str) -> Child {
-    let shell = Command::new("sh")
-        .args(["-c", line])
-        .current_dir(directory)
-        .stdout(Stdio::piped())
-        .spawn();
-    shell.unwrap()
+fn paste(directory: &Path, line: &str) -> Running {
+    Running::start(
+        Command::new("sh")
+            .args(["-c", line])
+            .current_dir(directory)
+            .stdout(Stdio::piped()),
+    )
 }
 
 /// Sends a GET as a browser does, and returns the whole response as text.
@@ -514,17 +497,14 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     assert!(key.starts_with("store=7&token=vst_"), "{panel}");
     assert!(get(address).contains("<title>"), "the panel is served at {address}");
 
-    let mut tail = Running(paste(
-        directory.path(),
-        &format!("exec env {}", line(" tail --store 7")),
-    ));
+    let mut tail = paste(directory.path(), &format!("exec env {}", line(" tail --store 7")));
     let (seen, events_seen) = std::sync::mpsc::channel();
-    let events = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let events = BufReader::new(tail.child.stdout.take().unwrap()).lines();
     std::thread::spawn(move || events.map_while(Result::ok).try_for_each(|event| seen.send(event)));
     // `tail` prints only events that happen after `tail` has connected. The test therefore inserts orders until `tail`
     // prints one.
     let event = loop {
-        assert!(paste(directory.path(), &line("psql")).wait().unwrap().success());
+        assert!(paste(directory.path(), &line("psql")).child.wait().unwrap().success());
         if let Ok(event) = events_seen.try_recv() {
             break event;
         }
@@ -547,7 +527,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     let pid = rustix::process::Pid::from_raw(killed.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let marked = line("psql").replace("Иван", "Мария");
-    while !paste(directory.path(), &marked).wait().unwrap().success() {}
+    while !paste(directory.path(), &marked).child.wait().unwrap().success() {}
     while !events_seen
         .recv_timeout(PATIENCE)
         .expect("the order after the restart")
@@ -571,7 +551,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     let before = postmaster(&pid_file).expect("Postgres still runs");
     let (running, _) = start_alone(directory.path());
     assert_eq!(postmaster(&pid_file), Some(before));
-    end(running);
+    running.end();
     assert_eq!(postmaster(&pid_file), None);
 }
 
@@ -581,13 +561,13 @@ fn an_unreachable_database_is_waited_for() {
     command
         .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
         .stderr(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
-    let mut said = BufReader::new(running.0.stderr.take().unwrap());
+    let mut running = Running::start(&mut command);
+    let mut said = BufReader::new(running.child.stderr.take().unwrap());
     let mut log = String::new();
     while log.matches("cannot connect to Postgres").count() < 2 {
         assert!(said.read_line(&mut log).unwrap() > 0, "the program ended: {log}");
     }
-    end(running);
+    running.end();
     said.read_to_string(&mut log).unwrap();
     assert!(!log.contains("panicked") && !log.contains("backtrace"), "{log}");
 }

@@ -3,13 +3,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tokio::time::timeout;
 
 use crate::support::app::PATIENCE;
 use crate::support::db::Database;
 use crate::support::look_again;
+use crate::support::running::Running;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -123,16 +124,6 @@ fn the_program_accepts_every_command_of_the_documents() {
     assert!(run > 80, "{run}");
 }
 
-/// A child process that is killed when this value is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The commands of the document's first `sh` block that begins with `export DATABASE_URL`. That first line is left out.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let text = read(document);
@@ -184,14 +175,13 @@ async fn follow(document: &str) {
             .env("VESTNIK_LISTEN", "127.0.0.1:0")
             .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0");
         if line.last().is_some_and(|word| word == "serve") {
-            let mut child = program.stderr(Stdio::piped()).spawn().unwrap();
-            let mut log = BufReader::new(child.stderr.take().unwrap());
-            let mut running = Running(child);
+            let mut running = Running::start(program.stderr(Stdio::piped()));
+            let mut log = BufReader::new(running.child.stderr.take().unwrap());
             let mut said = String::new();
             while !said.contains("serving;") {
                 assert!(log.read_line(&mut said).unwrap() > 0, "{document}: it ended: {said}");
             }
-            running.0.stderr = Some(log.into_inner());
+            running.child.stderr = Some(log.into_inner());
             let address = |field: &str| {
                 let behind = said.split_once(field).unwrap().1;
                 behind.split_whitespace().next().unwrap().to_owned()

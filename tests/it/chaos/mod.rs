@@ -16,6 +16,7 @@ use vestnik::token::Stores;
 use crate::cluster::NODES;
 use crate::oracle::{Repeats, Setup, Trial, seed, tables};
 use crate::support::db::{Database, Server};
+use crate::support::minutes_of_chaos;
 use fault::{COMMITS_BETWEEN, Chaos, Fault};
 use nodes::{Nodes, PING_INTERVAL_S};
 use told::Told;
@@ -24,12 +25,6 @@ use told::Told;
 const STEPS: usize = 8;
 /// A client that receives no message during three heartbeat intervals reconnects, see docs/protocol.md.
 const SILENCE: Duration = Duration::from_secs(3 * PING_INTERVAL_S);
-
-/// How long the test runs, if `scripts/chaos` has set `VESTNIK_CHAOS_MINUTES`.
-fn minutes() -> Option<Duration> {
-    let minutes: u64 = std::env::var("VESTNIK_CHAOS_MINUTES").ok()?.parse().unwrap();
-    Some(Duration::from_secs(60 * minutes))
-}
 
 /// The faults that this machine can cause. Prints a line for each fault that it cannot cause.
 fn faults(has_disk: bool) -> Vec<Fault> {
@@ -47,7 +42,7 @@ fn faults(has_disk: bool) -> Vec<Fault> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_at_random_no_order_is_lost_doubled_or_another_stores() {
-    let has_disk = minutes().is_some() && disk::can_mount();
+    let has_disk = minutes_of_chaos().is_some() && disk::can_mount();
     let faults = faults(has_disk);
     let mut server = Server::start(if has_disk { &disk::SMALL } else { &[] });
     let database = Database::on(&server).await;
@@ -76,7 +71,7 @@ async fn whatever_fails_at_random_no_order_is_lost_doubled_or_another_stores() {
         random,
     };
     let (began, mut counts) = (Instant::now(), BTreeMap::<Fault, usize>::new());
-    let is_over = |steps: usize| match minutes() {
+    let is_over = |steps: usize| match minutes_of_chaos() {
         Some(minutes) => began.elapsed() >= minutes,
         None => steps >= STEPS,
     };

@@ -37,11 +37,12 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
             .unwrap()
             .starts_with("data:image/png")
     );
-    assert_eq!(browser.text("#badge-orders").await, "1");
-    assert!(
-        browser.text("#announcer-0").await.contains("Новый заказ №1")
-            || browser.text("#announcer-1").await.contains("Новый заказ №1")
-    );
+    browser
+        .until("document.getElementById('badge-orders').innerText === '1'")
+        .await;
+    browser
+        .until("['announcer-0', 'announcer-1'].some((id) => document.getElementById(id).innerText.includes('Новый заказ №1'))")
+        .await;
     browser.picture("3-rings").await;
     app.until_so("select bool_and(sent_at is not null and rendered_at is not null and sounded_at is not null) from vestnik.vst_receipt where event_id = 1 and channel = 'websocket'").await;
 
@@ -52,18 +53,13 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
-    assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
-    assert_eq!(
-        app.value("select minutes from vestnik.vst_status_change")
-            .await
-            .unwrap(),
-        "20"
-    );
+    app.until_so("select status = 'preparing' from orders").await;
+    app.until_so("select minutes = 20 from vestnik.vst_status_change").await;
     app.until_so(
         "select acknowledged_at is not null from vestnik.vst_receipt where event_id = 1 and channel = 'websocket'",
     )
     .await;
-    assert_eq!(browser.page.title().await.unwrap(), "Заказы");
+    browser.until("document.title === 'Заказы'").await;
     assert_eq!(browser.alerts().await, [1]);
     browser.expect_clean(&app).await;
     browser.close().await;

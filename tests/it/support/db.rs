@@ -20,6 +20,7 @@ use vestnik::sources::registry::Registry;
 
 use super::app::PATIENCE;
 use super::look_again;
+use super::watch::Watch;
 
 /// The database of one test. Dropping this value drops the database, so that a test run needs little disk space.
 pub struct Database {
@@ -27,6 +28,7 @@ pub struct Database {
     /// The database's name, if dropping this value drops the database. `None` for templates and for databases that the
     /// test did not create.
     owned: Option<String>,
+    _watch: Watch,
 }
 
 /// Waits until a query returns true.
@@ -146,6 +148,7 @@ impl Database {
         Self {
             url: format!("{cluster}/{name}"),
             owned: None,
+            _watch: Watch::begin(),
         }
     }
 
@@ -154,6 +157,7 @@ impl Database {
         let database = Self {
             url: format!("{}/postgres", server.address),
             owned: None,
+            _watch: Watch::begin(),
         };
         vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
         database
@@ -165,6 +169,7 @@ impl Database {
         Self {
             url: url.expose_secret().to_owned(),
             owned: None,
+            _watch: Watch::begin(),
         }
     }
 
