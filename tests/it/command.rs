@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::TryRecvError;
 
 use serde_json::Value;
 
@@ -465,6 +466,7 @@ fn get(url: &str) -> String {
     use std::io::Write as _;
     let host = url.strip_prefix("http://").expect("plain HTTP");
     let mut socket = std::net::TcpStream::connect(host).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(socket, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
@@ -505,8 +507,9 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     // prints one.
     let event = loop {
         assert!(paste(directory.path(), &line("psql")).child.wait().unwrap().success());
-        if let Ok(event) = events_seen.try_recv() {
-            break event;
+        match events_seen.try_recv() {
+            Ok(event) => break event,
+            Err(error) => assert_eq!(error, TryRecvError::Empty, "`tail` has ended"),
         }
     };
     assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");

@@ -1,7 +1,7 @@
 //! Faults of the engine, of Postgres and of the network, while writers write. After each fault the oracle checks the
 //! events that the panels have received.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -16,6 +16,7 @@ use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::breakable::Breakable;
 use crate::support::db::Database;
 use crate::support::proxy::Proxy;
+use crate::support::running::Running;
 
 /// The number of times that a test repeats its fault.
 const BREAKS: usize = 8;
@@ -387,16 +388,16 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
 }
 
 /// Starts `vestnik serve` as in production, on this port.
-fn serve(database: &Database, port: u16) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_vestnik"))
-        .arg("serve")
-        .env("DATABASE_URL", database.url())
-        .env("VESTNIK_LISTEN", format!("127.0.0.1:{port}"))
-        .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
-        .current_dir(std::env::temp_dir())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn serve(database: &Database, port: u16) -> Running {
+    Running::start(
+        Command::new(env!("CARGO_BIN_EXE_vestnik"))
+            .arg("serve")
+            .env("DATABASE_URL", database.url())
+            .env("VESTNIK_LISTEN", format!("127.0.0.1:{port}"))
+            .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
+            .current_dir(std::env::temp_dir())
+            .stderr(Stdio::null()),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -418,14 +419,11 @@ async fn the_engine_is_killed_and_everybody_goes_on_where_they_were() {
     let trial = Trial::begin(database.url(), &[address], &token, seed()).await;
     for _ in 0..3 {
         trial.commits(COMMITS_BETWEEN).await;
-        engine.kill().unwrap();
-        engine.wait().unwrap();
+        drop(engine);
         trial.commits(COMMITS_BETWEEN).await;
         engine = serve(&database, port);
     }
     trial.commits(COMMITS_BETWEEN).await;
     trial.judge(Repeats::InFaults).await;
-    let pid = rustix::process::Pid::from_child(&engine);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(engine.wait().unwrap().success(), "SIGTERM ends it with 0");
+    engine.end();
 }

@@ -1,8 +1,6 @@
 //! Digests and lists of open orders. A person can open each order of a digest or list, sees its current status, and can
 //! answer it.
 
-use std::sync::{Arc, Mutex};
-
 use super::{ANNA, button, people, press};
 use crate::support::app::App;
 use crate::support::db::until;
@@ -135,19 +133,13 @@ async fn an_order_that_is_answered_while_its_list_is_sent_loses_its_button() {
     app.write("insert into orders (store_id) select 7 from generate_series(1, 4)")
         .await;
     until(&client, "select count(*) = 4 from vestnik.vst_delivery").await;
-    let (sent, mut is_sent) = tokio::sync::mpsc::unbounded_channel();
-    let (answer, may_answer) = std::sync::mpsc::channel();
-    let may_answer = Mutex::new(may_answer);
-    let hold_answer = move || {
-        sent.send(()).unwrap();
-        may_answer.lock().unwrap().recv().unwrap();
-    };
-    telegram.fault(On::Messages, Fault::Run(Arc::new(hold_answer)), Times::Some(1));
+    let (may_answer, held) = tokio::sync::watch::channel(false);
+    telegram.fault(On::Messages, Fault::Hold(held), Times::Some(1));
     hurry(&client).await;
-    is_sent.recv().await.unwrap();
+    telegram.until_call("the list", |call| call.is_new_to(ANNA)).await;
     app.write("update orders set status = 'preparing' where id = 2").await;
     until(&client, "select count(*) = 5 from vestnik.vst_delivery").await;
-    answer.send(()).unwrap();
+    may_answer.send(true).unwrap();
     let edit = telegram.until_call("the edit of the list", Call::is_edit).await;
     let labels = labels(&edit);
     assert_eq!(labels.len(), 3, "{labels:?}");

@@ -1,11 +1,13 @@
 //! Migrations that run while the shop continues to write.
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use vestnik::infra::config::Config;
 use vestnik::infra::db::Transaction;
 use vestnik::migrate::{self, MigrateOutcome};
 
 use super::{count, old_shop, run};
+use crate::support::app::PATIENCE;
 use crate::support::db::Database;
 
 #[tokio::test]
@@ -16,7 +18,8 @@ async fn what_did_not_change_takes_no_lock_on_orders() {
     held.batch_execute("lock table orders, bookings in access exclusive mode")
         .await
         .unwrap();
-    let (outcome, said) = run(&database.config()).await.unwrap();
+    let migrated = timeout(PATIENCE, run(&database.config())).await;
+    let (outcome, said) = migrated.expect("the migration waits for no lock").unwrap();
     assert_eq!((outcome, said), (MigrateOutcome::Unchanged, vec![]));
 }
 
@@ -64,7 +67,8 @@ async fn writers_go_on_while_attaching_waits_for_one_of_them() {
         open.commit().await.unwrap();
         written
     };
-    let (migrated, written) = tokio::join!(migrate::run(&config, &mut say), writing);
+    let both = async { tokio::join!(migrate::run(&config, &mut say), writing) };
+    let (migrated, written) = timeout(PATIENCE, both).await.expect("both end");
     assert_eq!(migrated.unwrap(), MigrateOutcome::Migrated);
     let events = "select count(*) from vestnik.vst_event where store_id in ('5', '6')";
     assert_eq!(count(&other, events).await, written + 1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// Whether the fake has saved the message in the chat, although the response reports no success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Fault {
     BrokenJson(Taken),
     /// The fake saves the message, runs this function, and then sends the response.
     Run(Arc<dyn Fn() + Send + Sync>),
+    /// The fake saves the message, and sends the response when the value is true.
+    Hold(watch::Receiver<bool>),
 }
 
 impl Fault {
@@ -79,7 +82,7 @@ impl Fault {
         match self {
             Self::Answer { .. } | Self::Page(_) => Taken::No,
             Self::Hang(taken) | Self::Reset(taken) | Self::BrokenJson(taken) => *taken,
-            Self::Run(_) => Taken::Yes,
+            Self::Run(_) | Self::Hold(_) => Taken::Yes,
         }
     }
 }

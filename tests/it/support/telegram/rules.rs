@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::budgets::Budgets;
 use super::entities::{plain, shown};
@@ -69,6 +70,8 @@ pub enum Reply {
     Reset,
     /// The fake never sends a response.
     Silence,
+    /// The fake sends the response when the value is true.
+    Held(Answer, watch::Receiver<bool>),
 }
 
 /// The requests that a response 429 forbids for some time.
@@ -145,6 +148,7 @@ impl State {
                 run();
                 (Reply::Answer(answer), "ran".into())
             }
+            Some(Fault::Hold(may_go)) => (Reply::Held(answer, may_go), "held".into()),
             Some(Fault::Page(status)) => (
                 Reply::Text(status, "<html>Bad Gateway</html>".into()),
                 status.to_string(),

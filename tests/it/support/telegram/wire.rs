@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 
 use super::rules::{Answer, Reply};
 use super::{Call, Shared};
+use crate::support::app::PATIENCE;
 
 /// The longest time that a long poll stays open, even if its request allows a longer time.
 const LONGEST_POLL: Duration = Duration::from_secs(50);
@@ -83,6 +84,11 @@ async fn exchange(
         Reply::Text(status, text) => Ok(response(status, text.into())),
         Reply::Reset => Err(Reset),
         Reply::Silence => std::future::pending().await,
+        Reply::Held(said, mut may_go) => {
+            let held = tokio::time::timeout(PATIENCE, may_go.wait_for(|may_go| *may_go)).await;
+            held.expect("the test lets the answer go").map_err(|_| Reset)?;
+            Ok(answer(&said))
+        }
     }
 }
 
