@@ -85,7 +85,7 @@ export function handleEvent(event) {
   const item = about && items.get(about.key);
   // This screen reports no `rendered` receipt for an order that it does not show.
   if (item && !isShown(item)) performance.clearMarks(`vestnik:received:${event.id}`);
-  else proveRendered(event);
+  else proveRendered({ id: event.id, store: event.store_id, key: item?.key });
 }
 
 /** Handles a new order, or a closed order that the shop has opened again. @param {VestnikEvent} event */
@@ -235,7 +235,7 @@ function callEverybody(item) {
   update(item.key, false);
   if (item.event) {
     eventOf.set(item.key, { store: item.store, event: item.event });
-    proveRendered({ id: item.event, store_id: item.store });
+    proveRendered({ id: item.event, store: item.store, key: item.key });
   }
   return true;
 }
@@ -334,7 +334,7 @@ export function syncRinging() {
   items.forEach((item) => alertedKeys.add(item.key));
   waits.forEach((item) => {
     if (!live.ringer.ringing.has(item.key)) ring(item);
-    if (item.event) proveRendered({ id: item.event, store_id: item.store });
+    if (item.event) proveRendered({ id: item.event, store: item.store, key: item.key });
   });
   [...items.values()].filter(isKnown).forEach(printIfDue);
   showAlarm();

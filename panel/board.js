@@ -7,6 +7,7 @@ import { oncePerFrame } from "./frame.js";
 import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { items } from "./orders.js";
+import { proveShown } from "./rendered.js";
 import { isShown } from "./stations.js";
 import { moving, still } from "./presslock.js";
 import { pressed } from "./actions.js";
@@ -105,6 +106,11 @@ export class Board {
     this.#root.replaceChildren(tabs, columns, h("div", { class: "board-calm", id: `calm-${this.#kind}` }));
     this.show(shown);
     this.#setCounts();
+  }
+
+  /** @param {string} key */
+  hasCard(key) {
+    return this.#cards.has(key);
   }
 
   /** Shows one column, if the screen is narrow. @param {string} name */
@@ -235,6 +241,7 @@ export class Board {
     if (!isOurs) still(made);
     this.#cards.set(item.key, made);
     this.#eye.observe(made);
+    proveShown(item.key);
     return made;
   }
 

@@ -15,6 +15,7 @@ import { stepper } from "./minutes.js";
 import { find, items, unanswered } from "./orders.js";
 import { print, printOf } from "./autoprint.js";
 import { still } from "./presslock.js";
+import { proveShown } from "./rendered.js";
 import { act, delay, pressed, stepBefore, takeBack } from "./actions.js";
 
 /** The most characters of a reason that the server accepts. */
@@ -42,6 +43,7 @@ export function openOrder(key, focus) {
   const dialog = byId("order");
   if (!dialog.open) dialog.showModal();
   (dialog.querySelector(rejecting ? ".reason" : ".yes") ?? dialog.querySelector(".order-close")).focus();
+  proveShown(key);
   // A person who opens an order has seen it, so report an acknowledgement.
   if (item.event) connectionOf(item.store)?.ack(item.event);
 }

@@ -21,6 +21,7 @@ import { keepBoard, restoreBoard } from "./savedboard.js";
 import { clearNotice, clearStoreNotice, connect, disconnect, isReached, live, notice, showLight, storeName, storeNotice } from "./connection.js";
 import { find, items, kindOf, load, loadAhead, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
+import { setUpRendered } from "./rendered.js";
 import { applyTheme, change, isStarted, keptKey, keysOf, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
@@ -56,6 +57,7 @@ async function start() {
     orders: new Board(byId("board-orders"), "orders", openOrder, () => boards && showAlarm()),
     bookings: new Board(byId("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
+  setUpRendered((key) => boards[kindOf(key)].hasCard(key));
   document.addEventListener("vestnik:looked", ({ detail: key }) => redrawOne(key, true));
   byId("find-open").addEventListener("click", () => import("./search.js").then(({ showFind }) => showFind()));
   byId("all-day-open").addEventListener("click", () => {

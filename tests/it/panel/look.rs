@@ -356,8 +356,11 @@ async fn an_order_that_has_no_card_yet_rings_is_counted_found_answered_and_scrol
         .await;
     let cards = "document.querySelectorAll('[data-column=pending] .card').length";
     assert_eq!(browser.js(&format!("return {cards}")).await, 20);
-    app.until_so("select count(*) = 60 from vestnik.vst_receipt where rendered_at is not null")
+    app.until_so("select count(*) = 60 from vestnik.vst_receipt where sounded_at is not null")
         .await;
+    // An order without a card is not on the screen, so its event has no `rendered` receipt.
+    let rendered = "select count(*) from vestnik.vst_receipt where rendered_at is not null";
+    assert_eq!(app.value(rendered).await.unwrap(), "20");
     browser.press("#find-open").await;
     browser
         .page
@@ -384,6 +387,8 @@ async fn an_order_that_has_no_card_yet_rings_is_counted_found_answered_and_scrol
     while browser.js(&format!("return {cards}")).await != 59 {
         column.send_keys("\u{e010}").await.unwrap();
     }
+    app.until_so("select count(*) = 60 from vestnik.vst_receipt where event_id <= 60 and rendered_at is not null")
+        .await;
     browser.close().await;
 }
 
