@@ -70,6 +70,7 @@ fn source() -> Source {
         table: mapping.table.clone(),
         columns: columns.collect(),
         mapping,
+        former: None,
     }
 }
 

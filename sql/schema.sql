@@ -760,6 +760,8 @@ CREATE TABLE vestnik.vst_source (
     kind text NOT NULL,
     mapping text NOT NULL,
     columns jsonb NOT NULL,
+    former_mapping text,
+    former_columns jsonb,
     owner_trusted boolean DEFAULT false NOT NULL,
     attached_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     attached_at timestamp with time zone DEFAULT now() NOT NULL,

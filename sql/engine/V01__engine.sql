@@ -9,6 +9,8 @@ create table vestnik.vst_source (
     kind          text        not null check (kind in ('order', 'booking')),
     mapping       text        not null,          -- TOML, as a person wrote it
     columns       jsonb       not null,          -- the recorded columns in their order: [{"name": "total", "type": "numeric(10,2)"}]
+    former_mapping text,                         -- the last mapping of the other kind, direct or derived: it translates the events of that time; null: there was none
+    former_columns jsonb,
     owner_trusted boolean     not null default false,   -- true: attached with `attach --trust-owner`, although another role owns the table
     attached_xid  xid8        not null default pg_current_xact_id(),   -- a row that was written later has an event, unless the triggers were disabled
     attached_at   timestamptz not null default now(),

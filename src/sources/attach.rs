@@ -112,7 +112,7 @@ async fn put(
         options,
         owner,
     };
-    let mut locked: Vec<String> = std::iter::once(&table.quoted).chain(&table.children).cloned().collect();
+    let mut locked: Vec<String> = table.with_children().into_iter().cloned().collect();
     locked.extend(checked.iter().flat_map(|checked| checked.watched_tables()));
     let put = with_lock_retries(
         client,
@@ -157,8 +157,10 @@ impl Attempt<'_> {
              values ($1, $2, $3, $4, $5::text::jsonb, $6) returning id";
         const UPDATE: &str = "update vestnik.vst_source set name = $2, table_name = $3, kind = $4, mapping = $5, columns = $6::text::jsonb, \
                  owner_trusted = detached_at is null and owner_trusted or $7, detached_at = null, \
-                 attached_xid = case when detached_at is null then attached_xid else pg_current_xact_id() end, \
-                 attached_at = case when detached_at is null then attached_at else now() end where id = $1";
+                 former_mapping = case when $9 then mapping else former_mapping end, \
+                 former_columns = case when $9 then columns else former_columns end, \
+                 attached_xid = case when detached_at is null and not $8 then attached_xid else pg_current_xact_id() end, \
+                 attached_at = case when detached_at is null and not $8 then attached_at else now() end where id = $1";
         let (table, mapping_toml, trusted) = (&self.table.quoted, self.mapping_toml, self.options.trust_owner);
         let kind = self.mapping.kind.as_str();
         let now = match self.checked {
@@ -180,6 +182,11 @@ impl Attempt<'_> {
         let id = SourceId(row.try_get(0)?);
         let name = self.free_name(transaction, Some(id)).await?;
         let before: Vec<RecordedColumn> = serde_json::from_str(row.try_get(3)?).unwrap_or_default();
+        let (mapping_before, is_derived): (&str, _) = (row.try_get(2)?, self.mapping.derived.is_some());
+        let changes_kind =
+            Mapping::from_toml(mapping_before).is_ok_and(|before| before.derived.is_some() != is_derived);
+        // People saw the orders of a direct source, so none of them rings because the source is derived now.
+        let becomes_derived = changes_kind && is_derived;
         let was_detached: bool = row.try_get(4)?;
         let is_same = !was_detached
             && (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml)
@@ -188,17 +195,32 @@ impl Attempt<'_> {
         let is_new = |column: &&RecordedColumn| {
             self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name)
         };
-        let lacked = Lacked {
+        // Earlier events of the other kind have another form, and no part of them is missing.
+        let lacked = (!changes_kind).then(|| Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
             // Writes to a table are not events while its source is detached. So the repair must not append events for
             // these writes later.
-            rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
-        };
+            rows: !was_detached && (installed.triggers || self.reads_other_columns(mapping_before)),
+        });
+        let lacked = lacked.unwrap_or_default();
         if is_same && !installed.any() {
             return Ok((id, Attached::Unchanged(name), lacked));
         }
         transaction
-            .execute(UPDATE, &[&id.0, &name, table, &kind, &mapping_toml, &columns, &trusted])
+            .execute(
+                UPDATE,
+                &[
+                    &id.0,
+                    &name,
+                    table,
+                    &kind,
+                    &mapping_toml,
+                    &columns,
+                    &trusted,
+                    &becomes_derived,
+                    &changes_kind,
+                ],
+            )
             .await?;
         bump_version(transaction).await?;
         Ok((id, Attached::Changed(name), lacked))
@@ -339,5 +361,6 @@ pub fn unattached(table: &Table, mapping: &Mapping) -> Source {
         table: table.quoted.clone(),
         columns: recorded(table, mapping),
         mapping: mapping.clone(),
+        former: None,
     }
 }

@@ -45,6 +45,7 @@ pub static SOURCE: LazyLock<Arc<Source>> = LazyLock::new(|| {
         table: TABLE.to_owned(),
         columns: mapping.recorded_columns().into_iter().map(column).collect(),
         mapping,
+        former: None,
     })
 });
 

@@ -121,6 +121,11 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
+    /// The names of the table and of the tables that inherit from it, with their schemas, quoted for SQL.
+    pub fn with_children(&self) -> Vec<&String> {
+        std::iter::once(&self.quoted).chain(&self.children).collect()
+    }
+
     /// Returns an SQL expression that combines the columns with these names into one JSON object. The expression refers
     /// to the table's row by the alias `t`. A column that the table lacks is null.
     pub fn columns_json<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {

@@ -286,6 +286,10 @@ fn words(mapping: &Mapping, kept: &Kept, newest: &[RecordedState], health: &mut 
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
     for RecordedState { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
+        // The event is of the time when the mapping was derived or was direct, and has words of that time.
+        if super::derived::has_form(data) != mapping.derived.is_some() {
+            continue;
+        }
         // A row whose status could not be recorded has no word to check.
         if at_path(data, &path[..1]).is_none() {
             continue;

@@ -8,7 +8,8 @@ use super::attach_error::Error;
 use super::catalog::Table;
 use super::mapping::Mapping;
 use super::recorder::{self, FunctionOwner};
-use super::trigger::{body_of, function_name, function_sql, trigger_names, triggers_sql};
+use super::trigger::{body_of, function_name, function_sql, trigger_names, triggers, triggers_sql};
+use super::trigger_form::are_installed;
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
@@ -82,22 +83,13 @@ pub(super) async fn has_function(
     Ok(owned && row.try_get::<_, &str>(0)? == body)
 }
 
-/// Whether the table has all triggers of the source. Each trigger must call the function, and fire in ordinary sessions
-/// (`tgenabled` is O or A).
+/// Whether the table has all triggers of the source, in the form that this program gives them.
 pub(super) async fn has_right_triggers(
     client: &impl GenericClient,
     function: &str,
     table: &Table,
 ) -> Result<bool, tokio_postgres::Error> {
-    const TRIGGERS: &str = "select count(*) from pg_trigger g join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
-         where format('%I.%I', n.nspname, c.relname) = any ($1) and g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
-    let tables: Vec<&String> = std::iter::once(&table.quoted).chain(&table.children).collect();
-    let names = trigger_names();
-    let count: i64 = client
-        .query_one(TRIGGERS, &[&tables, &names, &function])
-        .await?
-        .try_get(0)?;
-    Ok(count as usize == tables.len() * names.len())
+    are_installed(client, &table.with_children(), &triggers(table), function).await
 }
 
 /// The names of other tables whose triggers call the function. For example, the shop has renamed the source's table and
@@ -106,8 +98,7 @@ async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: 
     const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
          where g.tgfoid = to_regprocedure($1 || '()') and g.tgparentid = 0 and format('%I.%I', n.nspname, c.relname) <> all ($2)";
-    let tables: Vec<&String> = std::iter::once(&table.quoted).chain(&table.children).collect();
-    let rows = client.query(ELSEWHERE, &[&function, &tables]).await?;
+    let rows = client.query(ELSEWHERE, &[&function, &table.with_children()]).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 

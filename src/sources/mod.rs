@@ -39,6 +39,7 @@ pub mod status_change;
 mod status_words;
 mod translate;
 mod trigger;
+mod trigger_form;
 pub mod validate;
 mod yes_no;
 pub mod zone;
@@ -70,6 +71,9 @@ pub struct Source {
     /// The columns that the trigger records, with their SQL types when the table was attached. For a derived source,
     /// whose values are SQL expressions: the names and types of the expressions.
     pub columns: Vec<RecordedColumn>,
+    /// The source as it was while its mapping had the other kind, direct or derived. The events of that time have
+    /// another form. `None`: the source was never of the other kind.
+    pub former: Option<Arc<Source>>,
 }
 
 /// A column of a shop's table that the trigger records in the journal.
@@ -86,13 +90,19 @@ impl Source {
     /// Translates a row of the journal into an order or booking. `key` is the row's key, `data` its columns as a JSON
     /// object.
     pub fn translate(&self, key: &str, data: &str, context: Context<'_>) -> Subject {
-        translate::translate(self, key, data, context)
+        translate::translate(self.of_form(data), key, data, context)
     }
 
     /// The canonical status of a row of the journal; `data` is a JSON object. `None`: the order is hidden or deleted,
     /// or the mapping has no meaning for its status word.
     pub fn status_of(&self, data: &str) -> Option<Status> {
-        translate::status_of(self, data)
+        translate::status_of(self.of_form(data), data)
+    }
+
+    /// The source, or its former self if the row `data` has the form of that time.
+    fn of_form(&self, data: &str) -> &Source {
+        let is_other = |_: &&Source| derived::has_form(data) != self.mapping.derived.is_some();
+        self.former.as_deref().filter(is_other).unwrap_or(self)
     }
 
     /// The SQL type of a column when the table was attached. `None`: the column is unknown, or the mapping refers to a
@@ -249,6 +259,7 @@ pub mod fixtures {
             table: mapping.table.clone(),
             columns: columns.collect(),
             mapping,
+            former: None,
         }
     }
 

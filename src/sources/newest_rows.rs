@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::catalog::Table;
-use super::derived::ANSWERING_STORE;
+use super::derived::{ANSWERING_STORE, reads};
 use super::mapping::derived::Derived;
 use super::mapping::{CurrencyRef, Mapping};
 use super::preview::Preview;
@@ -100,10 +100,7 @@ fn statements_without_store(derived: &Derived, orders: &[&Preview]) -> Vec<Strin
         return Vec::new();
     };
     let key = &of_several.subject.id.key;
-    let has_store = |sql: &String| {
-        let mut after = sql.split(ANSWERING_STORE).skip(1);
-        after.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
-    };
+    let has_store = |sql: &String| reads(sql, ANSWERING_STORE);
     let lacking = derived
         .answers
         .iter()

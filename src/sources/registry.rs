@@ -61,8 +61,8 @@ impl Registry {
 
 /// Loads the sources of a database, and the currencies of its stores.
 pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
-    const SOURCES: &str =
-        "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
+    const SOURCES: &str = "select id, name, table_name, mapping, columns::text, former_mapping, former_columns::text from vestnik.vst_source \
+         where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
     // The version is read before the sources. If the sources change between the two reads, the version in the database
     // is higher, so the next check loads the sources again.
@@ -77,21 +77,15 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
                 continue;
             }
         };
-        let id = SourceId(row.try_get(0)?);
-        let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        // A derived source (one with SQL expressions) has a projection table with its computed orders. Lists and
-        // answers use this table instead of the shop's table.
-        let (table, mapping) = match mapping.derived {
-            Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
-            None => (row.try_get(2)?, mapping),
-        };
-        sources.push(Source {
-            id,
-            name: name.into(),
-            table,
-            mapping,
-            columns,
-        });
+        let (id, table) = (SourceId(row.try_get(0)?), row.try_get(2)?);
+        let mut source = source_of(id, name, table, mapping, row.try_get(4)?);
+        // A former mapping that cannot be read any more translates nothing.
+        let former = row.try_get::<_, Option<&str>>(5)?.map(Mapping::from_toml);
+        if let Some(Ok(former)) = former {
+            let columns: Option<&str> = row.try_get(6)?;
+            source.former = Some(Arc::new(source_of(id, name, table, former, columns.unwrap_or("[]"))));
+        }
+        sources.push(source);
     }
     let mut currencies = HashMap::new();
     for row in client.query(CURRENCIES, &[]).await? {
@@ -100,6 +94,25 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
         }
     }
     Ok(Sources::new(version, sources, currencies))
+}
+
+/// A source with this mapping. `columns` has the recorded columns as JSON.
+fn source_of(id: SourceId, name: &str, table: &str, mapping: Mapping, columns: &str) -> Source {
+    let columns: Vec<RecordedColumn> = serde_json::from_str(columns).unwrap_or_default();
+    // A derived source (one with SQL expressions) has a projection table with its computed orders. Lists and answers use
+    // this table instead of the shop's table.
+    let (table, mapping) = match mapping.derived {
+        Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
+        None => (table.to_owned(), mapping),
+    };
+    Source {
+        id,
+        name: name.into(),
+        table,
+        mapping,
+        columns,
+        former: None,
+    }
 }
 
 async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Error> {

@@ -4,6 +4,7 @@
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
 use super::sql::{ident, literal, quoted, short_columns};
+use super::trigger_form::{Rows, TriggerForm, create_sql};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
@@ -93,28 +94,31 @@ pub fn body_of(function_sql: &str) -> &str {
     function_sql.split(quote).nth(1).unwrap_or(function_sql)
 }
 
+/// The triggers of a source on its table, and on the tables that inherit from it.
+pub(super) fn triggers(table: &Table) -> Vec<TriggerForm> {
+    let writes = TRIGGERS.iter().map(|(write, name)| {
+        let rows = match (table.shape, *write) {
+            (Shape::Plain, "insert") => Rows::New,
+            (Shape::Plain, "delete") => Rows::Old,
+            // A row trigger costs less than transition tables if an update changes no recorded column.
+            _ => Rows::Each,
+        };
+        form(name, write, rows)
+    });
+    writes.chain([form(TRUNCATE_TRIGGER, "truncate", Rows::None)]).collect()
+}
+
+fn form(name: &str, write: &'static str, rows: Rows) -> TriggerForm {
+    TriggerForm {
+        name: name.to_owned(),
+        write,
+        rows,
+    }
+}
+
 /// The SQL that creates or replaces all triggers of a source, on its table and on the tables that inherit from it.
 pub fn triggers_sql(source: SourceId, table: &Table) -> String {
-    let function = function_name(source);
-    let mut sql = String::new();
-    let tables = std::iter::once(&table.quoted).chain(&table.children);
-    for name in tables {
-        for (write, trigger) in TRIGGERS {
-            let (rows, each) = match (table.shape, write) {
-                (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
-                (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
-                // A row trigger costs less than transition tables if an update changes no recorded column.
-                _ => ("", "row"),
-            };
-            sql.push_str(&format!(
-                "create or replace trigger {trigger} after {write} on {name}\n    {rows}for each {each} execute function {function}();\n"
-            ));
-        }
-        sql.push_str(&format!(
-            "create or replace trigger {TRUNCATE_TRIGGER} after truncate on {name}\n    for each statement execute function {function}();\n"
-        ));
-    }
-    sql
+    create_sql(&table.with_children(), &triggers(table), &function_name(source))
 }
 
 /// Builds SQL expressions for the values that the trigger records. In each method, `place` is the alias of the row.

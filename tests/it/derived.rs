@@ -6,6 +6,7 @@
 
 pub mod answers;
 mod attaching;
+mod change_of_kind;
 mod elsewhere;
 mod failing_sql;
 mod faults;

@@ -18,9 +18,6 @@ use super::{Derived, failure, remedy};
 /// order's key, the new status, the reason, the minutes, the person's name, and the store's id.
 pub(super) const PARAMETERS: [Type; 6] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT, Type::TEXT];
 
-/// The parameter of these statements that has the store's id.
-pub(in crate::sources) const ANSWERING_STORE: &str = "$6";
-
 /// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
 /// is the table's name. The role's own search path follows the schema, because triggers of the shop may need it.
 pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \

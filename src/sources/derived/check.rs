@@ -332,6 +332,7 @@ async fn statements(
     derived: &Derived,
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
+    findings.problems.extend(super::answer_statements::without_key(derived));
     let mut all: Vec<(String, &str, &[Type], SearchPath)> = Vec::new();
     for watch in &derived.watch {
         let keys = watch.keys.as_deref();

@@ -1,10 +1,12 @@
 //! Finds all existing orders of a derived source (one whose orders come from SQL expressions). They are computed after
 //! the source was attached or its mapping changed.
 
+use std::collections::HashSet;
+
 use super::super::Source;
 use super::super::sql::ident;
-use super::Derived;
 use super::project::WrittenAt;
+use super::{Derived, projection};
 use crate::infra::db::{QueryError, Transaction};
 
 /// Maximum number of existing orders that are computed when a table is attached. The newest orders are chosen, and
@@ -13,7 +15,8 @@ const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 pub(super) const CHUNK: usize = 500;
 
-/// The keys of the existing orders, the newest first.
+/// The keys of the existing orders, the newest first, and then of the orders that clients know, although their rows are
+/// gone or are older.
 #[derive(Debug, Default)]
 pub(super) struct ExistingOrders {
     /// The orders whose row was last written before the source was attached.
@@ -47,5 +50,18 @@ pub(super) async fn find(
         };
         keys.extend(row.try_get::<_, Option<String>>(0)?);
     }
+    let known = format!(
+        "select distinct key from {} where key <> all ($1) limit $2",
+        projection(source.id)
+    );
+    let found: HashSet<&String> = existing.older.iter().chain(&existing.newer).collect();
+    let mut known_only = Vec::new();
+    for row in transaction.query(&known, &[&taken, &KNOWN_ORDERS]).await? {
+        let key: String = row.try_get(0)?;
+        if !found.contains(&key) {
+            known_only.push(key);
+        }
+    }
+    existing.older.extend(known_only);
     Ok(existing)
 }

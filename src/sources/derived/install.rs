@@ -156,7 +156,8 @@ async fn drop_strange(
 }
 
 /// SQL that drops the parts of a derived source (one whose orders come from SQL expressions). The triggers and the
-/// trigger function of the shop's table of orders stay.
+/// trigger function of the shop's table of orders stay. The answers that Vestnik keeps stay too, without the customers'
+/// data: they hold if the source becomes derived again and the shop has not changed the orders.
 pub(in crate::sources) async fn drop_sql(
     client: &impl GenericClient,
     source: SourceId,
@@ -175,8 +176,10 @@ pub(in crate::sources) async fn drop_sql(
         .try_get(0)?;
     if is_derived {
         sql.push_str(&format!(
-            "drop table {};\ndelete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\ndelete from vestnik.vst_projection_failure where source = {number};\n",
-            projection(source),
+            "delete from {table} where answered_over is null;\nupdate {table} set data = {answer};\n\
+             delete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\ndelete from vestnik.vst_projection_failure where source = {number};\n",
+            table = projection(source),
+            answer = super::kept_answer::ONLY_ANSWER,
             number = source.0
         ));
     }

@@ -9,6 +9,9 @@ use crate::domain::status::Status;
 
 /// The name of the member of an order's values that has the kept answer.
 const MEMBER: &str = "vst_answer";
+/// An SQL expression that leaves only the kept answer of an order's values. The values are in the column `data`.
+pub(super) const ONLY_ANSWER: &str =
+    "case when data -> 'vst_answer' is null then '{}' else json_build_object('vst_answer', data -> 'vst_answer') end";
 
 /// A person's answer to the order of one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

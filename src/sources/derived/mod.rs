@@ -5,6 +5,7 @@
 
 mod affected_orders;
 mod answer;
+mod answer_statements;
 mod batch;
 mod check;
 mod compute;
@@ -40,12 +41,14 @@ use super::sql::ident;
 use super::{RecordedColumn, usual_unit};
 use crate::domain::event::SourceId;
 
-pub(super) use answer::{ANSWERING_STORE, answer, taken};
+pub(super) use answer::{answer, taken};
+pub(super) use answer_statements::{ANSWERING_STORE, reads};
 pub use check::{Checked, check};
 pub(super) use failure::COUNTED;
 pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{NewestOrders, newest};
+pub(super) use project::has_form;
 pub(super) use rights::of_current_role;
 pub(super) use state::{State, examine};
 

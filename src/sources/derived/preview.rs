@@ -330,5 +330,6 @@ fn unattached(table: &Table, mapping: &Mapping, columns: &[RecordedColumn]) -> S
         table: table.quoted.clone(),
         columns: columns.to_vec(),
         mapping: with_units(mapping.clone(), columns),
+        former: None,
     }
 }

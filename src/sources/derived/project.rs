@@ -9,6 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::super::json::Json;
 use super::super::{Source, zone};
 use super::kept_answer::{KeptAnswer, Pressed};
 use super::write::{Event, Row, Writes, put};
@@ -326,4 +327,14 @@ pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetD
         text(status),
         text(&created_at)
     )
+}
+
+/// Whether a row of the journal has the form that [`row_json`] gives, and not the form of a direct source: the columns
+/// of the shop's table.
+pub(in crate::sources) fn has_form(data: &str) -> bool {
+    const MEMBERS: [&str; 5] = ["key", "store_id", "status", "created_at", "data"];
+    let Json::Object(members) = Json::read(data) else {
+        return false;
+    };
+    members.iter().map(|(name, _)| name.as_str()).eq(MEMBERS)
 }

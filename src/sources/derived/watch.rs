@@ -9,6 +9,7 @@ use super::super::install::Installed;
 use super::super::recorder::{self, FunctionOwner};
 use super::super::sql::{ident, quoted};
 use super::super::trigger::{body_of, function_name, same, text_of};
+use super::super::trigger_form::{Rows, TriggerForm, are_installed, create_sql};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
@@ -115,33 +116,30 @@ impl Watched {
         quoted(sql)
     }
 
+    /// The triggers of the table, and of the tables that inherit from it.
+    fn triggers(&self, source: SourceId) -> Vec<TriggerForm> {
+        let writes = WRITES.iter().map(|write| TriggerForm {
+            name: self.trigger(source, write),
+            write,
+            rows: match (self.table.shape, *write) {
+                (_, "truncate") => Rows::None,
+                (Shape::Partitioned, _) => Rows::Each,
+                (Shape::Plain, "insert") => Rows::New,
+                (Shape::Plain, "delete") => Rows::Old,
+                (Shape::Plain, _) => Rows::Both,
+            },
+        });
+        writes.collect()
+    }
+
     /// The SQL that creates or replaces the triggers of the table, and of the tables that inherit from it.
     pub fn triggers_sql(&self, source: SourceId) -> String {
-        let function = self.function(source);
-        let mut sql = String::new();
-        for name in self.tables() {
-            for write in WRITES {
-                let (rows, each) = match (self.table.shape, write) {
-                    (_, "truncate") => ("", "statement"),
-                    (Shape::Partitioned, _) => ("", "row"),
-                    (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
-                    (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
-                    (Shape::Plain, _) => ("referencing old table as old_rows new table as new_rows ", "statement"),
-                };
-                sql.push_str(&format!(
-                    "create or replace trigger {} after {write} on {name}\n    {rows}for each {each} execute function {function}();\n",
-                    self.trigger(source, write)
-                ));
-            }
-        }
-        sql
+        create_sql(&self.tables(), &self.triggers(source), &self.function(source))
     }
 
     /// The names of the table and of the tables that inherit from it, quoted for SQL. All of them get the triggers.
     pub fn tables(&self) -> Vec<&String> {
-        std::iter::once(&self.table.quoted)
-            .chain(&self.table.children)
-            .collect()
+        self.table.with_children()
     }
 
     /// Installs the table's trigger function and triggers where they are missing or outdated.
@@ -170,7 +168,7 @@ impl Watched {
                 .await?;
             done.function = true;
         }
-        if !self.has_triggers(transaction, source).await? {
+        if !are_installed(transaction, &self.tables(), &self.triggers(source), &function).await? {
             transaction.batch_execute(&self.triggers_sql(source)).await?;
             done.triggers = true;
         }
@@ -178,23 +176,5 @@ impl Watched {
             recorder::own(transaction, &function).await?;
         }
         Ok(done)
-    }
-
-    /// Whether the table has all its triggers. Each trigger must call the table's trigger function, and fire in
-    /// ordinary sessions (`tgenabled` is O or A).
-    pub async fn has_triggers(
-        &self,
-        client: &impl tokio_postgres::GenericClient,
-        source: SourceId,
-    ) -> Result<bool, tokio_postgres::Error> {
-        const TRIGGERS: &str = "select count(*) from unnest($1::text[]) t(name) join pg_trigger g on g.tgrelid = to_regclass(t.name) \
-             where g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
-        let tables = self.tables();
-        let names: Vec<String> = WRITES.iter().map(|write| self.trigger(source, write)).collect();
-        let count: i64 = client
-            .query_one(TRIGGERS, &[&tables, &names, &self.function(source)])
-            .await?
-            .try_get(0)?;
-        Ok(count as usize == tables.len() * names.len())
     }
 }

@@ -67,6 +67,12 @@ async fn what_fails_for_the_newest_rows_is_named_with_the_orders_key() {
         &["answer.preparing: has the parameter $7, and gets $1 to $6"],
     )
     .await;
+    let whole = format!(
+        "{}\n[answer]\npreparing = \"update spree_orders set state = $2 where $10 is null\"\n",
+        mapping("spree")
+    );
+    let words = "answer.preparing: a statement changes rows and does not read `$1`, the order's key, so it would change other orders too";
+    refused(&database, &whole, &[words]).await;
 }
 
 #[tokio::test]
