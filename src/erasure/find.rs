@@ -210,7 +210,9 @@ fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subj
         lookup: LookupResult::Nothing,
     };
     let recorded = std::iter::once(&write.data).chain(&write.old);
-    recorded.map(|data| source.translate(key, data, context)).collect()
+    recorded
+        .map(|data| source.at_the_time_of(data).translate(key, data, context))
+        .collect()
 }
 
 fn only_digits(text: &str) -> String {

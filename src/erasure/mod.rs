@@ -99,7 +99,10 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
 /// source is not attached any more, its columns are not known, so the result is empty.
 fn redacted(sources: &Sources, source: SourceId, data: &str) -> String {
     let source = sources.get(source);
-    source.map_or_else(|| "{}".to_owned(), |source| source.without_customer(data))
+    source.map_or_else(
+        || "{}".to_owned(),
+        |source| source.at_the_time_of(data).without_customer(data),
+    )
 }
 
 async fn journal(

@@ -140,7 +140,7 @@ impl Sources {
             currency: self.currency_of(store),
             lookup: lookups.get(&subject),
         };
-        let translate = |data: &str| source.translate(&key, data, context);
+        let translate = |data: &str| source.at_the_time_of(data).translate(&key, data, context);
         let (before, after) = (change.before.map(translate), change.after.map(translate));
         let answer = change
             .answer

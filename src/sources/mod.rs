@@ -90,17 +90,17 @@ impl Source {
     /// Translates a row of the journal into an order or booking. `key` is the row's key, `data` its columns as a JSON
     /// object.
     pub fn translate(&self, key: &str, data: &str, context: Context<'_>) -> Subject {
-        translate::translate(self.of_form(data), key, data, context)
+        translate::translate(self, key, data, context)
     }
 
     /// The canonical status of a row of the journal; `data` is a JSON object. `None`: the order is hidden or deleted,
     /// or the mapping has no meaning for its status word.
     pub fn status_of(&self, data: &str) -> Option<Status> {
-        translate::status_of(self.of_form(data), data)
+        translate::status_of(self, data)
     }
 
-    /// The source, or its former self if the row `data` has the form of that time.
-    fn of_form(&self, data: &str) -> &Source {
+    /// The source that translates a row of the journal: this one, or its former self if the row `data` is of that time.
+    pub fn at_the_time_of(&self, data: &str) -> &Source {
         let is_other = |_: &&Source| derived::has_form(data) != self.mapping.derived.is_some();
         self.former.as_deref().filter(is_other).unwrap_or(self)
     }

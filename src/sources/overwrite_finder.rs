@@ -37,7 +37,7 @@ impl StepBack {
     /// Returns the write as a [`StepBack`] if it changes the order back to an earlier status; otherwise `None`.
     /// `before` and `after` are the columns of the row before and after the write, each as a JSON object.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
-        let [from, to] = [before, after].map(|data| source.status_of(data));
+        let [from, to] = [before, after].map(|data| source.at_the_time_of(data).status_of(data));
         let (from, to) = (from?, to?);
         let may_return = |now: Status| now.can_return_to(to, source.mapping.kind, source.mapping.reachable());
         // If the shop has the same word for rejected and cancelled, a rejected order has the status `Cancelled`. So a

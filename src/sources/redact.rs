@@ -15,7 +15,7 @@ impl Source {
             return "{}".to_owned();
         };
         let mut kept = Map::new();
-        for column in self.of_form(data).kept_columns() {
+        for column in self.kept_columns() {
             if let Some(value) = member(&members, &column.name) {
                 keep(&mut kept, &column, value);
             }

@@ -9,6 +9,7 @@ use super::super::install::Installed;
 use super::super::recorder::FunctionOwner;
 use super::super::trigger::body_of;
 use super::check::Checked;
+use super::kept_answer::ONLY_ANSWER;
 use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
@@ -170,19 +171,24 @@ pub(in crate::sources) async fn drop_sql(
     for row in client.query(FUNCTIONS, &[&like, &derive]).await? {
         sql.push_str(&format!("drop function {} cascade;\n", row.try_get::<_, &str>(0)?));
     }
+    let (table, number) = (projection(source), source.0);
     let is_derived: bool = client
-        .query_one("select to_regclass($1) is not null", &[&projection(source)])
+        .query_one("select to_regclass($1) is not null", &[&table])
         .await?
         .try_get(0)?;
-    if is_derived {
-        sql.push_str(&format!(
-            "delete from {table} where answered_over is null;\nupdate {table} set data = {answer};\n\
-             delete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\ndelete from vestnik.vst_projection_failure where source = {number};\n",
-            table = projection(source),
-            answer = super::kept_answer::ONLY_ANSWER,
-            number = source.0
-        ));
+    if !is_derived {
+        return Ok(sql);
     }
+    let kept = format!("select exists (select from {table} where answered_over is not null)");
+    let has_answers: bool = client.query_one(&kept, &[]).await?.try_get(0)?;
+    sql.push_str(&match has_answers {
+        false => format!("drop table {table};\n"),
+        true => format!("delete from {table} where answered_over is null;\nupdate {table} set data = {ONLY_ANSWER};\n"),
+    });
+    sql.push_str(&format!(
+        "delete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\n\
+         delete from vestnik.vst_projection_failure where source = {number};\n"
+    ));
     Ok(sql)
 }
 
