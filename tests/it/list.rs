@@ -339,6 +339,22 @@ async fn orders_of_several_tables_are_one_list() {
 }
 
 #[tokio::test]
+async fn an_order_that_waits_for_an_answer_again_has_no_promise_of_an_earlier_one() {
+    let app = App::start().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let wish = json!({"status": "preparing", "minutes": 33});
+    assert_eq!(app.post(&format!("{ORDERS}/1/status"), &wish).await.status, 200);
+    assert_eq!(app.get_json(ORDERS).await["orders"][0]["promised_minutes"], 33);
+    // The shop's application saves its old row again.
+    app.write("update orders set status = 'pending'").await;
+    let order = app.get_json(ORDERS).await["orders"][0].clone();
+    assert_eq!(
+        (&order["status"], &order["promised_minutes"]),
+        (&json!("pending"), &Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn a_store_sees_its_own_rows_only() {
     let app = App::start().await;
     app.write("insert into orders (store_id) values (7), (8)").await;

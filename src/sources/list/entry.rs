@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::{Error, Row};
 use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, SubjectId};
+use crate::domain::status::Status;
 use crate::domain::wire_time::WireTime;
 use crate::infra::db::{self, Transaction};
 use crate::journal;
@@ -66,9 +67,11 @@ pub(super) async fn entries(
         let lookup: LookupResult<'_> = lookups.get(&id);
         let mut subject = row.source.translate(&row.key, &row.data, Context { currency, lookup });
         let answer = answers.get(&id);
+        // An order that waits for an answer again has no promise of an earlier answer.
+        let promise = answer.filter(|_| subject.visible_status() != Some(Status::Pending));
         subject.promised_minutes = subject
             .promised_minutes
-            .or(answer.and_then(|answer| answer["minutes"].as_i64()?.try_into().ok()));
+            .or(promise.and_then(|answer| answer["minutes"].as_i64()?.try_into().ok()));
         let mut json = subject.to_json();
         json.insert("id".into(), row.key.as_str().into());
         if let Some((event, acknowledged)) = events.get(&id) {
