@@ -20,7 +20,7 @@ mod items;
 pub mod json;
 pub mod list;
 pub mod lookup;
-mod lookup_failure;
+pub mod lookup_failure;
 pub mod lookup_results;
 pub mod mapping;
 mod missing_right;
