@@ -35,6 +35,7 @@ mod redact;
 pub mod registry;
 mod repair;
 pub mod sql;
+mod statement_uses;
 pub mod status_change;
 mod status_words;
 mod translate;

@@ -16,6 +16,7 @@ mod install;
 mod joins;
 mod kept_answer;
 mod missed;
+mod object_rights;
 pub mod preset;
 mod preview;
 mod project;

@@ -196,20 +196,123 @@ async fn an_answer_that_a_missing_right_stops_is_logged_with_the_grant_that_the_
     let computed =
         "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
     database.until(computed).await;
-    let bearer = format!("Bearer {}", database.token(Stores::All).await);
-    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-    let (path, body) = ("/api/partner/stores/7/orders/1/status", "{\"status\": \"preparing\"}");
-    let denied = http::call(node.address().await, "POST", path, &headers, Some(body)).await;
-    assert_eq!(
-        (denied.status, denied.code().as_str()),
-        (422, "status_not_possible"),
-        "{}",
-        denied.text()
-    );
+    assert_eq!(accept(&node, &database).await, (422, "status_not_possible".to_owned()));
     let grant = format!(
         "answer.preparing: role {role} may not update public.purchase, so the answer fails: grant update on public.purchase to {role}"
     );
     let line = node.until_said("an answer was not written").await;
     assert!(line.contains(&grant), "{line}");
     assert!(troubles(&url).await.contains(&grant));
+}
+
+/// The GRANT statement at the end of each line.
+fn grants(lines: &[String]) -> Vec<String> {
+    let grant = |line: &String| line.rsplit(": ").next().unwrap().to_owned();
+    lines.iter().map(grant).collect()
+}
+
+/// The status and the error code of the request that sets the order 1 of the store 7 to `preparing`.
+async fn accept(node: &Node, database: &Database) -> (u16, String) {
+    let bearer = format!("Bearer {}", database.token(Stores::All).await);
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let (path, body) = ("/api/partner/stores/7/orders/1/status", "{\"status\": \"preparing\"}");
+    let response = http::call(node.address().await, "POST", path, &headers, Some(body)).await;
+    match response.status {
+        200 => (200, String::new()),
+        status => (status, response.code()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grants_that_are_printed_are_all_that_an_answer_needs() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    let tables = "alter table purchase add changed_at timestamptz; create sequence purchase_mark; create sequence \"Purchase Number\"; \
+        create table purchase_history (id bigserial primary key, mark int default nextval(('purchase_mark'::text)::regclass), \
+            purchase text, what text); \
+        create table purchase_note (id bigint generated always as identity, own serial, number bigint, what text); \
+        create function purchase_told(key text, status text) returns boolean language sql as 'select true'; \
+        create function purchase_told(key text) returns boolean language sql as 'select true'; \
+        revoke execute on function purchase_told(text, text) from public";
+    client.batch_execute(tables).await.unwrap();
+    let role = format!("vestnik_test_needs_{}", std::process::id());
+    let rights = "grant select, update (state) on purchase to ROLE; grant insert on purchase_history, purchase_note to ROLE; \
+        grant execute on all functions in schema vestnik to ROLE";
+    let url = engine_role(&database, &role, rights).await;
+    let (before, _) = MAPPING.split_once("preparing = [").unwrap();
+    let mapping = format!(
+        "{before}preparing = [\"update purchase set state = 'ok', changed_at = now() where id = $1::int and state = 'new'\", \
+         \"insert into purchase_history (purchase, what) values ($1, 'accepted')\", \
+         \"insert into purchase_note (own, number, what) values ($1::int, nextval('\\\"Purchase Number\\\"'), $3)\", \
+         \"select purchase_told($1, 'accepted')\"]\n"
+    );
+    let said = database.attach(&mapping).await;
+    let missing = troubles(&url).await;
+    for line in &missing {
+        assert!(said.contains(line), "{line} is not in {said:#?}");
+    }
+    assert_eq!(
+        grants(&missing),
+        [
+            format!("grant update (changed_at) on public.purchase to {role}"),
+            format!("grant usage on sequence public.purchase_history_id_seq to {role}"),
+            format!("grant usage on sequence public.purchase_mark to {role}"),
+            format!("grant usage on sequence public.\"Purchase Number\" to {role}"),
+            format!("grant execute on function public.purchase_told(key text, status text) to {role}"),
+        ],
+        "{missing:#?}"
+    );
+
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.clone().into()), &telegram.url(), &[]).await;
+    let computed =
+        "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
+    database.until(computed).await;
+    let (last, first) = missing.split_last().unwrap();
+    client.batch_execute(&grants(first).join(";")).await.unwrap();
+    assert_eq!(accept(&node, &database).await, (422, "status_not_possible".to_owned()));
+    let line = node.until_said("an answer was not written").await;
+    assert!(
+        line.contains(last) && !line.contains("a trigger or a function"),
+        "{line}"
+    );
+    client.batch_execute(&grants(&missing).join(";")).await.unwrap();
+    assert_eq!(troubles(&url).await, Vec::<String>::new());
+    assert_eq!(accept(&node, &database).await, (200, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_a_trigger_of_the_shop_lacks_is_logged_with_its_grant() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    let trigger = "create table purchase_audit (id bigserial, what text); \
+        create function purchase_audited() returns trigger language plpgsql as $$ begin \
+            insert into purchase_audit (what) values (new.state); return new; end $$; \
+        create trigger audited after update on purchase for each row execute function purchase_audited()";
+    client.batch_execute(trigger).await.unwrap();
+    let role = format!("vestnik_test_audits_{}", std::process::id());
+    let rights = "grant select, update on purchase to ROLE; grant insert on purchase_log to ROLE; \
+        grant execute on all functions in schema vestnik to ROLE";
+    let url = engine_role(&database, &role, rights).await;
+    database.attach(MAPPING).await;
+    assert_eq!(troubles(&url).await, Vec::<String>::new());
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.into()), &telegram.url(), &[]).await;
+    let computed =
+        "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
+    database.until(computed).await;
+    for grant in [
+        format!("grant insert on public.purchase_audit to {role}"),
+        format!("grant usage on sequence public.purchase_audit_id_seq to {role}"),
+    ] {
+        assert_eq!(accept(&node, &database).await, (422, "status_not_possible".to_owned()));
+        node.until_said(&format!(
+            "a trigger or a function of the shop needs a right that the role of `vestnik serve` lacks: {grant}"
+        ))
+        .await;
+        client.batch_execute(&grant).await.unwrap();
+    }
+    assert_eq!(accept(&node, &database).await, (200, String::new()));
 }
