@@ -5,7 +5,7 @@ use super::statement_uses::uses;
 use crate::infra::db::GenericClient;
 
 /// The start of Postgres' error text about a missing right.
-const DENIED: &str = "permission denied for ";
+pub(super) const DENIED: &str = "permission denied for ";
 
 /// The GRANT statement for a right that `role` lacks. `reason` is the error of Postgres about the missing right. It
 /// names a table without its schema. Of several tables with this name, one that the role may not read is chosen, and

@@ -5,6 +5,7 @@
 
 mod affected_orders;
 mod answer;
+mod attached;
 mod batch;
 mod check;
 mod compute;
@@ -29,6 +30,7 @@ mod rights;
 mod savepoint_query;
 mod shorter_limit;
 mod state;
+mod trial;
 pub mod trim;
 mod watch;
 mod watched_rows;

@@ -4,7 +4,7 @@
 use vestnik::sources::health;
 use vestnik::token::Stores;
 
-use crate::field_cases::engine_role;
+use crate::field_cases::{engine_role, told, vestnik_at};
 use crate::support::db::Database;
 use crate::support::http;
 use crate::support::node::Node;
@@ -84,16 +84,24 @@ async fn row_level_security_of_a_read_table_names_the_role_that_reads_it() {
     let lines: Vec<&String> = sources.iter().flat_map(|source| &source.troubles).collect();
     assert!(lines.iter().any(|line| line.ends_with(policy)), "{lines:#?}");
 
-    // This role is not a member of `vestnik_reader`, so it reads the table with its own rights.
+    // This role is not a member of `vestnik_reader`, so it reads a table that is not attached with its own rights.
+    let other = "create table other (like purchase including all); alter table other enable row level security";
+    client.batch_execute(other).await.unwrap();
     let role = format!("vestnik_test_reads_{}", std::process::id());
-    let url = engine_role(&database, &role, "grant select on purchase to ROLE").await;
+    let url = engine_role(&database, &role, "grant select on purchase, other to ROLE").await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), MAPPING).unwrap();
     let served = Database::at(url.into());
-    let (code, said) = super::attaching::vestnik(&served, &["source", "check", file.path().to_str().unwrap()]).await;
-    assert_eq!(code, Some(0), "{said}");
-    let policy = format!("create policy vestnik_select on public.purchase for select to {role} using (true)");
-    assert!(said.contains(&policy) && !said.contains("vestnik_reader"), "{said}");
+    for (table, reader) in [("other", role.as_str()), ("purchase", "vestnik_reader")] {
+        let mapping = MAPPING.replace("'public.purchase'", &format!("'public.{table}'"));
+        std::fs::write(file.path(), mapping).unwrap();
+        let check = ["source", "check", file.path().to_str().unwrap()];
+        let (code, said) = super::attaching::vestnik(&served, &check).await;
+        assert_eq!(code, Some(0), "{said}");
+        let reads = format!(
+            "row level security lets role {reader}, which reads the expressions, select no row of public.{table}"
+        );
+        assert!(said.contains(&reads), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -315,4 +323,61 @@ async fn a_right_that_a_trigger_of_the_shop_lacks_is_logged_with_its_grant() {
         client.batch_execute(&grant).await.unwrap();
     }
     assert_eq!(accept(&node, &database).await, (200, String::new()));
+}
+
+#[tokio::test]
+async fn the_role_of_serve_checks_a_source_with_the_rights_of_the_projector() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let tables = "create table purchase_state (code text, status text); insert into purchase_state values ('new', 'pending'); \
+        create table purchase_line (id int primary key, purchase int); insert into purchase_line values (5, 1)";
+    client.batch_execute(&format!("{TABLES}; {tables}")).await.unwrap();
+    let role = format!("vestnik_test_checks_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select on purchase, purchase_line to ROLE").await;
+    let mapping = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\n\
+        from = 'left join purchase_state s on s.code = o.state'\nstatus = \"coalesce(s.status, 'completed')\"\n\
+        number = '(select min(l.id) from purchase_line l where l.purchase = o.id)'\n\
+        [[derived.watch]]\ntable = 'purchase_line'\ncolumn = 'id'\nkeys = 'select purchase from purchase_line where id = any ($1::int[])'\n";
+    database.attach(mapping).await;
+    let served = Database::at(url.into());
+    let check = async |what: &str| super::attaching::vestnik(&served, &["source", "check", what]).await;
+    let (code, said) = check("purchase").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("order #5 of store 7: pending"), "{said}");
+    assert!(
+        !said.contains("grant ") && !said.contains("purchase_line: keys"),
+        "{said}"
+    );
+
+    // Only its owner can run other expressions with these rights.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mapping.replace("min(l.id)", "max(l.id)")).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (code, said) = check(path).await;
+    assert_eq!(code, Some(2), "{said}");
+    let remedy = format!(
+        "role {role} cannot try these expressions as vestnik_reader, which is to run them: run this command as role postgres"
+    );
+    assert!(said.contains(&remedy) && !said.contains("grant "), "{said}");
+    let (code, said) = super::attaching::vestnik(&database, &["source", "check", path]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let editor = format!("cp {path}");
+    let edit = vestnik_at(served.url(), &["source", "edit", "purchase"])
+        .env("VISUAL", editor)
+        .output()
+        .unwrap();
+    let (code, said) = told(&edit);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains(&remedy) && !said.contains("grant "), "{said}");
+
+    client
+        .batch_execute("revoke select on purchase_state from vestnik_reader")
+        .await
+        .unwrap();
+    let (code, said) = check("purchase").await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("grant select on public.purchase_state to vestnik_reader"),
+        "{said}"
+    );
 }
