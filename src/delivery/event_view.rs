@@ -15,6 +15,7 @@ use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::lookup::look_up;
+use crate::sources::lookup_failure::logged_reason;
 use crate::sources::lookup_results::Lookups;
 
 /// To find the current state of orders, at most this many journal rows of a store are read: the newest ones.
@@ -162,12 +163,8 @@ pub(super) async fn views_of(
             // The items could not be looked up. Send the message without them, because a late message would be worse.
             Err(error) => {
                 savepoint.rollback().await?;
-                let reason = db::reason(&error);
-                tracing::warn!(
-                    source = &*source.name,
-                    error = reason,
-                    "a message is sent without its items"
-                );
+                let error = logged_reason(transaction, &error).await;
+                tracing::warn!(source = &*source.name, error, "a message is sent without its items");
                 lookups.fail(id);
             }
         }

@@ -20,7 +20,9 @@ pub struct Access {
 /// and to change their status.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
-    let read = mapping.recorded_columns();
+    let mut read = mapping.recorded_columns();
+    // A list finds its rows by these system columns.
+    read.extend(["ctid", "tableoid"]);
     grants(client, table, "select", &read, "lists are empty", &mut access).await?;
     match (&mapping.answer.function, &mapping.answer.url) {
         (Some(function), _) => execute(client, function, &mut access).await?,
@@ -37,7 +39,15 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
             return Ok(access);
         };
         let named = items.named_columns().map(|(_, column)| column.name.as_str());
-        let read: Vec<&str> = named.chain([order_key.as_str()]).collect();
+        // The look-up sorts the items by the primary key of their table, or by their place in the table.
+        let mut primary = primary_key(client, &found).await?;
+        if primary.is_empty() {
+            primary.push("ctid".to_owned());
+        }
+        let read = named
+            .chain([order_key.as_str()])
+            .chain(primary.iter().map(String::as_str));
+        let read: Vec<&str> = read.collect();
         grants(client, &found, "select", &read, "items are missing", &mut access).await?;
         access.extend(policies(client, &found, &[("r", "select", "items are missing")]).await?);
     }
@@ -61,6 +71,14 @@ fn written(mapping: &Mapping) -> Vec<&str> {
         .collect()
 }
 
+/// The columns of the table's primary key. Empty: the table has none.
+async fn primary_key(client: &impl GenericClient, table: &Table) -> Result<Vec<String>, tokio_postgres::Error> {
+    const PRIMARY: &str = "select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey::int2[]) \
+         where i.indrelid = $1 and i.indisprimary order by a.attnum";
+    let rows = client.query(PRIMARY, &[&table.oid]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 async fn grants(
     client: &impl GenericClient,
     table: &Table,
@@ -71,7 +89,9 @@ async fn grants(
 ) -> Result<(), catalog::Error> {
     const GRANTS: &str = "select quote_ident(current_user), quote_ident(n.nspname), has_schema_privilege(n.oid, 'usage'), \
              array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
-                     and a.attname = any ($2) and not has_column_privilege(c.oid, a.attnum, $3) order by a.attnum) \
+                     and a.attname = any ($2) and not has_column_privilege(c.oid, a.attnum, $3) order by a.attnum), \
+             exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum < 0 \
+                     and a.attname = any ($2) and not has_column_privilege(c.oid, a.attnum, $3)) \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1";
     let row = client.query_one(GRANTS, &[&table.oid, &columns, &privilege]).await?;
     let (role, schema): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
@@ -83,29 +103,44 @@ async fn grants(
         ));
     }
     let denied: Vec<String> = row.try_get(3)?;
-    if !denied.is_empty() {
+    // The right to read a system column comes with the right to read the table.
+    let columns = match row.try_get(4)? {
+        true => String::new(),
+        false => format!(" ({})", denied.join(", ")),
+    };
+    if columns.is_empty() || !denied.is_empty() {
         access.missing.push(format!(
-            "role {role} may not {privilege} all that it needs of {}, so {what}: grant {privilege} ({}) on {} to {role}",
-            table.quoted,
-            denied.join(", "),
-            table.quoted,
+            "role {role} may not {privilege} all that it needs of {}, so {what}: grant {privilege}{columns} on {} to {role}",
+            table.quoted, table.quoted,
         ));
     }
     Ok(())
 }
 
+/// Checks that the role may call the shop's function for answers. The catalog finds the function also in a schema that
+/// the role may not use, which `to_regprocedure` does not.
 async fn execute(client: &impl GenericClient, function: &str, access: &mut Access) -> Result<(), catalog::Error> {
-    const FUNCTION: &str = "select quote_ident(current_user), f.it::text, has_function_privilege(f.it, 'execute') \
-         from (select to_regprocedure($1 || '(text, text, text, integer, text)') as it) f where f.it is not null";
+    const FUNCTION: &str = "select quote_ident(current_user), format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), \
+             has_function_privilege(p.oid, 'execute'), quote_ident(n.nspname), has_schema_privilege(n.oid, 'usage') \
+         from (select parse_ident($1) as parts) named \
+         join pg_proc p on p.proname = parts[cardinality(parts)] and p.proargtypes::text = '25 25 25 23 25' \
+         join pg_namespace n on n.oid = p.pronamespace \
+         where case when cardinality(parts) > 1 then n.nspname = parts[cardinality(parts) - 1] else pg_function_is_visible(p.oid) end";
     let found = match client.query_opt(FUNCTION, &[&function]).await {
         Ok(found) => found,
-        // `function` is not a valid function name, or the role may not use the function's schema.
+        // `function` is not a valid function name.
         Err(error) if error.as_db_error().is_some() => None,
         Err(error) => return Err(error.into()),
     };
     let Some(row) = found else { return Ok(()) };
+    let (role, function, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
+    let usage = format!("grant usage on schema {schema} to {role}");
+    if !row.try_get::<_, bool>(4)? && !access.missing.iter().any(|line| line.ends_with(&usage)) {
+        access.missing.push(format!(
+            "role {role} may not use the schema of {function}, so answers fail: {usage}"
+        ));
+    }
     if !row.try_get::<_, bool>(2)? {
-        let (role, function): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let line = format!(
             "role {role} may not execute {function}, so answers fail: grant execute on function {function} to {role}"
         );

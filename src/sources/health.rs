@@ -77,7 +77,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
             // If the check of one source fails, the error becomes a problem of that source. The check then continues
             // with the next source.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => {
-                let reason = crate::infra::db::reason(&error);
+                let reason = lookup_failure::reason(client, &error).await?;
                 Health {
                     troubles: vec![format!("it cannot be looked at: {reason}")],
                     ..Health::unknown(name, table)

@@ -12,11 +12,12 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
 use super::items::LISTED_ITEMS;
+use super::lookup_failure;
 use super::lookup_results::Lookups;
 use super::mapping::{Column, Items, ItemsRef};
 use super::overwrite_finder;
 use super::overwritten_answer::OverwrittenAnswer;
-use super::sql::{ident, path_array, value_text};
+use super::sql::{details_sql, ident, path_array, value_text};
 use super::yes_no::says_no_sql;
 use super::{Source, Sources};
 use crate::domain::event::{EventId, JournalEvent, SourceId};
@@ -97,7 +98,12 @@ impl Lookup {
                     self.set_broken(id, Some(Instant::now()));
                     lookups.fail(id);
                     metrics::counter!("vestnik_source_lookup_failures_total").increment(1);
-                    tracing::error!(source = &*source.name, %error, "items or details could not be looked up: orders are sent without them");
+                    let error = self.reason(&error).await;
+                    tracing::error!(
+                        source = &*source.name,
+                        error,
+                        "items or details could not be looked up: orders are sent without them"
+                    );
                 }
             }
         }
@@ -119,6 +125,17 @@ impl Lookup {
             Some(since) => self.broken().insert(source, since),
             None => self.broken().remove(&source),
         };
+    }
+
+    /// The reason of a failed look-up. If a right is missing, the reason ends with its GRANT.
+    async fn reason(&self, error: &QueryError) -> String {
+        let QueryError::Postgres(postgres) = error else {
+            return error.to_string();
+        };
+        match timeout(DEADLINE, self.pool.get()).await {
+            Ok(Ok(client)) => lookup_failure::logged_reason(&*client, postgres).await,
+            Ok(Err(_)) | Err(_) => error.to_string(),
+        }
     }
 
     async fn read(&self, source: &Source, keys: &[Arc<str>], lookups: &mut Lookups) -> Result<(), QueryError> {
@@ -146,11 +163,10 @@ pub async fn look_up(
     let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
     let mut found: HashMap<String, String> = HashMap::new();
     if let Some(query) = &source.mapping.details {
-        let query = query.trim().trim_end_matches(';');
-        let sql = format!(
-            "select details.key::text, row_to_json(details)::text from ({query}) details where details.key is not null"
-        );
-        for row in transaction.query_typed(&sql, &[(&keys, Type::TEXT_ARRAY)]).await? {
+        for row in transaction
+            .query_typed(&details_sql(query), &[(&keys, Type::TEXT_ARRAY)])
+            .await?
+        {
             found.insert(row.try_get(0)?, row.try_get(1)?);
         }
     }

@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::missing_right::grant_of;
+use super::sql::details_sql;
 use crate::infra::db::{self, GenericClient};
 
 /// Time limit of the check of a `[details]` query. A table that is locked costs no more time.
@@ -18,14 +19,23 @@ pub(super) async fn of_details(
     client: &impl GenericClient,
     query: &str,
 ) -> Result<Option<tokio_postgres::Error>, tokio_postgres::Error> {
-    let query = query.trim().trim_end_matches(';');
-    // Postgres checks the names and the rights before it reads the first row.
-    let sql = format!("select details.key from ({query}) details limit 0");
+    // Postgres checks the names and the rights before it reads the first row. The query is the one of the look-up: for a
+    // query of fewer columns, Postgres would leave out a subquery of another column, with the check of its rights.
+    let sql = format!("{} limit 0", details_sql(query));
     let none: Vec<&str> = Vec::new();
     match timeout(DEADLINE, client.query_typed(&sql, &[(&none, Type::TEXT_ARRAY)])).await {
         Ok(Err(error)) if error.as_db_error().is_some() => Ok(Some(error)),
         Ok(Err(error)) => Err(error),
         Ok(Ok(_)) | Err(_) => Ok(None),
+    }
+}
+
+/// The reason of a failed look-up for the log, as [`reason`] gives it. If the missing GRANT cannot be found, the reason
+/// comes without it. Within a transaction, the caller has rolled the look-up back.
+pub async fn logged_reason(client: &impl GenericClient, error: &tokio_postgres::Error) -> String {
+    match timeout(DEADLINE, reason(client, error)).await {
+        Ok(Ok(reason)) => reason,
+        Ok(Err(_)) | Err(_) => db::reason(error),
     }
 }
 

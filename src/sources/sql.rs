@@ -77,3 +77,9 @@ pub(super) fn quoted(mut template: String) -> String {
         .find(|quote| !sql.contains(quote.as_str()));
     sql.replace("{quote}", &quote.unwrap_or_default())
 }
+
+/// SQL that selects what the mapping's `[details]` query says about the orders whose keys are in the array `$1`.
+pub(super) fn details_sql(query: &str) -> String {
+    let query = query.trim().trim_end_matches(';');
+    format!("select details.key::text, row_to_json(details)::text from ({query}) details where details.key is not null")
+}

@@ -2,6 +2,7 @@
 //! `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod architecture;
 mod attach_faults;
 mod attack;

@@ -3,10 +3,14 @@
 
 use serde_json::json;
 use vestnik::infra::config::ShopSchema;
+use vestnik::token::Stores;
 
 use crate::field_cases::{engine_role, told, vestnik, vestnik_at};
 use crate::support::app::App;
 use crate::support::db::Database;
+use crate::support::http;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
 
 /// Room bookings whose status is a number: 1 asked, 2 confirmed, 3 over, 4 rejected, 5 cancelled.
 const BOOKINGS: &str = "create table users (id int primary key, name text, phone text); \
@@ -149,4 +153,44 @@ async fn a_details_query_that_fails_is_named_with_its_grant_and_costs_only_the_d
         assert!(said.contains("column u.phone does not exist"), "{arguments:?}: {said}");
     }
     app.engine.shut_down().await;
+}
+
+/// A details query that reads the table `users` in a scalar subquery only.
+const SUBQUERY: &str = "[details]\nquery = '''select b.id::text as key, \
+     (select u.name from public.users u where u.id = b.user_id) as customer_name from public.bookings b where b.id = any ($1::int[])'''\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_only_a_subquery_of_the_details_lacks_is_named_with_its_grant_before_and_after_it_fails() {
+    let database = rooms().await;
+    let (code, said) = with_mapping(&database, &["attach", "--map"], &format!("{MAPPING}{SUBQUERY}"));
+    assert_eq!(code, 0, "{said}");
+    let role = format!("vestnik_test_subquery_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select, update on bookings to ROLE").await;
+    let grant = format!("permission denied for table users (42501): grant select on public.users to {role}");
+    for arguments in [&["source", "list"][..], &["doctor"], &["source", "check", "rooms"]] {
+        let (_, said) = told(&vestnik_at(&url, arguments).output().unwrap());
+        assert!(said.contains(&grant), "{grant} is not in {arguments:?}: {said}");
+    }
+
+    let telegram = Telegram::start().await;
+    let served = Database::at(url.into());
+    let node = Node::serving(&served, &telegram.url(), &[("SHOP_SCHEMA", "own")]).await;
+    let bearer = format!("Bearer {}", database.token(Stores::All).await);
+    let headers = [("Authorization", bearer.as_str())];
+    let path = "/api/partner/stores/7/bookings";
+    let listed = http::call(node.address().await, "GET", path, &headers, None).await;
+    assert_eq!(listed.status, 200, "{}", listed.text());
+    let line = node
+        .until_said("a list has orders without their items or details")
+        .await;
+    assert!(line.contains(&grant), "{line}");
+    let path = "/api/partner/stores/7/events";
+    let events = http::call(node.address().await, "GET", path, &headers, None).await;
+    assert_eq!(events.status, 200, "{}", events.text());
+    let insert = "insert into bookings (room_id, state) values (7, 1)";
+    database.client().await.batch_execute(insert).await.unwrap();
+    let events = http::call(node.address().await, "GET", path, &headers, None).await;
+    assert_eq!(events.status, 200, "{}", events.text());
+    let line = node.until_said("items or details could not be looked up").await;
+    assert!(line.contains(&grant), "{line}");
 }

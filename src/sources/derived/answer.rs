@@ -7,6 +7,8 @@ use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Source;
+use super::super::catalog::Table;
+use super::super::missing_right::grant_of;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::compute::{DERIVE_MS, compute};
@@ -80,14 +82,24 @@ pub(in crate::sources) async fn answer(
     Ok(published.status(change.key, change.store.as_str()) == Some(change.to.as_str()))
 }
 
+/// A statement for people's answers that Postgres can no longer run.
+#[derive(Debug)]
+pub(super) struct BrokenStatement {
+    /// The mapping's key and the error of Postgres.
+    pub line: String,
+    /// The GRANT statement of the missing right; `None`: the error has another cause, or the GRANT is not known.
+    pub grant: Option<String>,
+}
+
 /// Finds the mapping's SQL statements for people's answers that Postgres can no longer run. For example, a column was
-/// renamed, or a right is missing. Returns one line for each such statement.
+/// renamed, or a right is missing.
 pub(super) async fn broken(
     client: &impl GenericClient,
-    table: &str,
+    table: &Table,
     derived: &Derived,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    let names = NAMES.replace("$1", &literal(table));
+) -> Result<Vec<BrokenStatement>, tokio_postgres::Error> {
+    const ROLE: &str = "select quote_ident(current_user)";
+    let names = NAMES.replace("$1", &literal(&table.quoted));
     let mut broken = Vec::new();
     for (status, statements) in &derived.answers {
         for sql in statements {
@@ -104,7 +116,12 @@ pub(super) async fn broken(
             match client.batch_execute(&probe).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {
-                    broken.push(format!("answer.{}: {}", status.as_str(), remedy::reason(&error, sql)));
+                    let reason = remedy::reason(&error, sql);
+                    let role: String = client.query_one(ROLE, &[]).await?.try_get(0)?;
+                    broken.push(BrokenStatement {
+                        grant: grant_of(client, &reason, &role, &table.schema).await?,
+                        line: format!("answer.{}: {reason}", status.as_str()),
+                    });
                 }
                 Err(error) => return Err(error),
             }

@@ -11,7 +11,7 @@ use super::super::catalog::{self, Table};
 use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
-use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, remedy, rights};
+use super::{Derived, ITEM_COLUMNS, RecordedColumn, attached, function, remedy, rights};
 use crate::infra::db;
 
 /// The prefix of the error texts about `from`, the mapping's SQL joins.
@@ -85,7 +85,8 @@ pub async fn check(
             unseen.join(", ")
         ));
     }
-    let of_expressions = rights::of_expressions(transaction, None, reads.keys()).await?;
+    let source = attached::find(&*transaction, table).await?.map(|attached| attached.id);
+    let of_expressions = rights::of_expressions(transaction, source, reads.keys()).await?;
     let of_serving = rights::of_serving_roles(transaction, table, derived).await?;
     for access in [of_expressions, of_serving] {
         findings.warnings.extend(access.missing.into_iter().chain(access.notes));

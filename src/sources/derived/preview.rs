@@ -9,15 +9,14 @@ use tokio_postgres::{Client, Transaction};
 use super::super::catalog::{self, Table};
 use super::super::lookup_results::LookupResult;
 use super::super::mapping::Mapping;
-use super::super::missing_right::grant_of;
 use super::super::preview::Preview;
-use super::super::sql::ident;
 use super::super::translate::named_currency;
 use super::super::{Context, RecordedColumn, Source};
 use super::failure::Failure;
 use super::project::{creation_time, row_json};
 use super::savepoint_query::{Attempt, attempt};
-use super::{Derived, check, from_clause, function, reader, watched_rows, with_units};
+use super::trial::Trial;
+use super::{Derived, check, function, watched_rows, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -57,13 +56,15 @@ pub async fn newest(
     }
     let source = unattached(table, mapping, &checked.columns);
     let watched = watched_rows::newest(&mut transaction, &checked.watched).await?;
-    become_reader(&mut transaction, table, &checked.reads).await?;
-    let found = match attempt(&mut transaction, &newest_rows(table, derived, rows), &[]).await? {
+    let trial = Trial::begin(&mut transaction, table, derived, &checked.reads).await?;
+    let limit = format!("set local statement_timeout = {STATEMENT_MS}");
+    transaction.batch_execute(&limit).await?;
+    let found = match attempt(&mut transaction, &trial.newest_rows(table, derived, rows), &[]).await? {
         Attempt::Done(found) => found,
         Attempt::Failed(error) => {
             let problem = format!("derived.from: {}", db::reason(&error));
             return Ok(Some(NewestOrders {
-                problems: with_grants(&transaction, vec![problem], &table.schema).await?,
+                problems: trial.with_remedies(&transaction, vec![problem], &table.schema).await?,
                 all_fail: true,
                 ..NewestOrders::default()
             }));
@@ -80,15 +81,15 @@ pub async fn newest(
         .warnings
         .extend(rows_without_order(table, &left_out, found.len()));
     let mut failures = Failures::default();
-    let together = whole(&mut transaction, table, derived, &keys).await?;
+    let together = whole(&mut transaction, &trial, table, derived, &keys).await?;
     for key in &keys {
         let one = std::slice::from_ref(key);
         let rows = match &together {
             Attempt::Done(rows) => rows.iter().filter(|row| row.key == *key).cloned().collect(),
-            Attempt::Failed(_) => match whole(&mut transaction, table, derived, one).await? {
+            Attempt::Failed(_) => match whole(&mut transaction, &trial, table, derived, one).await? {
                 Attempt::Done(rows) => rows,
                 Attempt::Failed(error) => {
-                    let named = value_failures(&mut transaction, table, derived, key).await?;
+                    let named = value_failures(&mut transaction, &trial, table, derived, key).await?;
                     match named.is_empty() {
                         true => failures.add(failure(key, "derived".to_owned(), &error)),
                         false => named.into_iter().for_each(|failure| failures.add(failure)),
@@ -120,55 +121,16 @@ pub async fn newest(
         }
     }
     newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
-    newest.problems = with_grants(&transaction, failures.lines(), &table.schema).await?;
+    newest.problems = trial
+        .with_remedies(&transaction, failures.lines(), &table.schema)
+        .await?;
     if !found.is_empty() {
-        let of_watched = watched_rows::warnings(&mut transaction, table, derived, &watched).await?;
-        let of_watched = with_grants(&transaction, of_watched, &table.schema).await?;
+        let of_watched = watched_rows::warnings(&mut transaction, &trial, table, derived, &watched).await?;
+        let of_watched = trial.with_remedies(&transaction, of_watched, &table.schema).await?;
         newest.warnings.extend(of_watched);
     }
     transaction.rollback().await?;
     Ok(Some(newest))
-}
-
-/// Makes the rest of the transaction read-only, with the rights and the search path that the expressions will have
-/// after attaching. `reads` are the tables that the expressions read.
-async fn become_reader(
-    transaction: &mut Transaction<'_>,
-    table: &Table,
-    reads: &[String],
-) -> Result<(), tokio_postgres::Error> {
-    if reader::prepare(transaction, reads).await? {
-        reader::become_it(transaction, table).await?;
-    } else {
-        let path = check::function_path(table);
-        transaction
-            .batch_execute(&format!("{path}; set local transaction_read_only = on"))
-            .await?;
-    }
-    transaction
-        .batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}"))
-        .await
-}
-
-/// Adds a GRANT statement to each problem about a missing right. The statement grants the right to the role that runs
-/// the expressions: `vestnik_reader`, or the connected role if `vestnik_reader` cannot be used.
-async fn with_grants(
-    transaction: &Transaction<'_>,
-    problems: Vec<String>,
-    schema: &str,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    let role: String = transaction
-        .query_one("select quote_ident(current_user)", &[])
-        .await?
-        .try_get(0)?;
-    let mut with_grants = Vec::with_capacity(problems.len());
-    for problem in problems {
-        with_grants.push(match grant_of(transaction, &problem, &role, schema).await? {
-            Some(grant) => format!("{problem}: {grant}"),
-            None => problem,
-        });
-    }
-    Ok(with_grants)
 }
 
 /// The failures to compute the rows of a preview.
@@ -215,19 +177,6 @@ fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     }
 }
 
-/// SQL that selects the newest rows of the shop's table, the newest first; `rows` is the maximum number. The columns
-/// are the row's key, and whether the mapping's joins keep the row. An inner join of the mapping may leave out rows.
-fn newest_rows(table: &Table, derived: &Derived, rows: i64) -> String {
-    format!(
-        "select (vst_newest.{key})::pg_catalog.text, exists (select from {from} where o.{key} = vst_newest.{key}) \
-         from (select {key} from {table} where {key} is not null order by {key} desc limit {rows}) vst_newest \
-         order by vst_newest.{key} desc",
-        key = ident(&derived.key),
-        from = from_clause(&table.quoted, derived),
-        table = table.quoted,
-    )
-}
-
 /// The warning that the mapping's joins leave out some of the newest rows of the shop's table. Such rows are no orders,
 /// and no expression fails. `left_out` has the keys of these rows, the newest first, and `rows` is the number of all
 /// newest rows.
@@ -257,12 +206,12 @@ struct Row {
 
 async fn whole(
     transaction: &mut Transaction<'_>,
+    trial: &Trial,
     table: &Table,
     derived: &Derived,
     keys: &[String],
 ) -> Result<Attempt<Vec<Row>>, tokio_postgres::Error> {
-    let sql = function::select(&table.quoted, derived, &function::has_key(table, derived, "$1::text[]"));
-    let found = match attempt(transaction, &sql, &[&keys]).await? {
+    let found = match attempt(transaction, &trial.orders(table, derived), &[&keys]).await? {
         Attempt::Done(found) => found,
         Attempt::Failed(error) => return Ok(Attempt::Failed(error)),
     };
@@ -307,15 +256,14 @@ fn subject(
 /// Runs each expression of the mapping alone for one order, and returns a failure for each expression that fails.
 async fn value_failures(
     transaction: &mut Transaction<'_>,
+    trial: &Trial,
     table: &Table,
     derived: &Derived,
     key: &str,
 ) -> Result<Vec<Failure>, tokio_postgres::Error> {
-    let from = from_clause(&table.quoted, derived);
-    let has_key = function::has_key(table, derived, "array[$1::text]");
     let mut failures = Vec::new();
     for (name, sql) in function::all_values(derived) {
-        let one = format!("select ({sql}\n)::text from {from} where {has_key}");
+        let one = trial.value(table, derived, &name, &sql);
         if let Attempt::Failed(error) = attempt(transaction, &one, &[&key]).await? {
             failures.push(failure(key, function::place(derived, &name), &error));
         }

@@ -5,53 +5,28 @@
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
 use super::super::sql::ident;
-use super::{Derived, function, reader};
+use super::super::statement_uses::{Columns, Command, Use, uses};
+use super::object_rights::SERVING;
+use super::{Derived, function, object_rights, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
+use tokio_postgres::types::ToSql;
 
-/// A table that an SQL statement for people's answers uses, and the command that the statement runs on the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Use {
-    /// The table's name as it is written in the statement.
-    name: String,
-    command: Command,
+/// The letter for a command in the Postgres catalog's column `pg_policy.polcmd`, such as `r` for SELECT.
+fn policy(command: Command) -> &'static str {
+    match command {
+        Command::Select => "r",
+        Command::Insert => "a",
+        Command::Update => "w",
+        Command::Delete => "d",
+    }
 }
 
-/// The SQL command that a statement runs on a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Command {
-    Select,
-    Insert,
-    Update,
-    Delete,
-}
-
-impl Command {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Select => "select",
-            Self::Insert => "insert",
-            Self::Update => "update",
-            Self::Delete => "delete",
-        }
-    }
-
-    /// The letter for this command in the Postgres catalog's column `pg_policy.polcmd`, such as `r` for SELECT.
-    fn policy(self) -> &'static str {
-        match self {
-            Self::Select => "r",
-            Self::Insert => "a",
-            Self::Update => "w",
-            Self::Delete => "d",
-        }
-    }
-
-    /// The end of a `create policy` statement that allows this command on every row.
-    fn every_row(self) -> &'static str {
-        match self {
-            Self::Insert => "with check (true)",
-            Self::Select | Self::Update | Self::Delete => "using (true)",
-        }
+/// The end of a `create policy` statement that allows the command on every row.
+fn every_row(command: Command) -> &'static str {
+    match command {
+        Command::Insert => "with check (true)",
+        Command::Select | Command::Update | Command::Delete => "using (true)",
     }
 }
 
@@ -77,6 +52,8 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
         uses: Use {
             name: table.quoted.clone(),
             command: Command::Select,
+            // The projector reads the system column `xmin` of its rows, too.
+            columns: Columns::All,
         },
     }];
     for (status, statements) in &derived.answers {
@@ -99,15 +76,16 @@ pub(super) async fn of_serving_roles(
     derived: &Derived,
 ) -> Result<Access, tokio_postgres::Error> {
     let rights = format!(
-        "with named as (select coalesce(to_regclass($1), to_regclass($2)) as oid), \
-             serving as (select r.oid, r.rolname, r.rolsuper or r.rolbypassrls as sees_all from pg_roles r where r.rolname = current_user \
-                 or r.oid in (select a.grantee from pg_class e, aclexplode(e.relacl) a \
-                     where e.oid = to_regclass('vestnik.vst_event') and a.privilege_type = 'UPDATE' and a.grantee <> e.relowner)) \
+        "with named as (select coalesce(to_regclass($1), to_regclass($2)) as oid), {SERVING} \
          select quote_ident(r.rolname), format('%I.%I', n.nspname, c.relname), quote_ident(n.nspname), \
              has_schema_privilege(r.oid, n.oid, 'usage'), \
-             case $3 when 'delete' then has_table_privilege(r.oid, c.oid, $3) else has_any_column_privilege(r.oid, c.oid, $3) end, \
+             case when $3 = 'delete' or $5 then has_table_privilege(r.oid, c.oid, $3) else has_any_column_privilege(r.oid, c.oid, $3) end, \
              c.relrowsecurity and not r.sees_all and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) and not {}, \
-             {} \
+             {}, \
+             array(select quote_ident(a.attname) from (select attname, attnum, row_number() over (order by attnum) as place \
+                     from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped) a \
+                 where (a.attname::text = any ($6) or a.place = any ($7)) and $3 in ('insert', 'update') \
+                     and not has_column_privilege(r.oid, c.oid, a.attnum, $3) order by a.attnum) \
          from named join pg_class c on c.oid = named.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') \
          join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1",
         access::lets_every_row("c.oid", "$4", "r.oid"),
@@ -115,12 +93,25 @@ pub(super) async fn of_serving_roles(
     );
     let mut access = Access::default();
     for need in needs(table, derived) {
-        let Use { name, command } = &need.uses;
+        let Use { name, command, columns } = &need.uses;
+        let (names, places): (&[String], Vec<i64>) = match columns {
+            Columns::Named(names) => (names, Vec::new()),
+            Columns::At(places) => (&[], places.iter().copied().map(i64::from).collect()),
+            Columns::All | Columns::Unknown => (&[], Vec::new()),
+        };
+        let is_all = *columns == Columns::All;
         let of_schema = format!("{}.{name}", ident(&table.schema));
         let first = if name.contains('.') { name } else { &of_schema };
-        let (verb, policy) = (command.as_str(), command.policy());
-        for row in client.query(&rights, &[first, name, &verb, &policy]).await? {
+        let (verb, policy) = (command.as_str(), policy(*command));
+        let parameters: [&(dyn ToSql + Sync); 7] = [first, name, &verb, &policy, &is_all, &names, &places];
+        for row in client.query(&rights, &parameters).await? {
             of_role(&row, &need, &mut access)?;
+        }
+    }
+    for (status, statements) in &derived.answers {
+        let place = format!("answer.{}: ", status.as_str());
+        for sql in statements {
+            object_rights::of_statement(client, table, &place, sql, &mut access).await?;
         }
     }
     Ok(access)
@@ -165,9 +156,16 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
         );
         add(&mut access.missing, says);
     }
+    let denied: Vec<String> = row.try_get(7)?;
     if !row.try_get::<_, bool>(4)? {
         let says =
             format!("{place}role {role} may not {verb} {table}, {consequence}: grant {verb} on {table} to {role}");
+        add(&mut access.missing, says);
+    } else if !denied.is_empty() {
+        let denied = denied.join(", ");
+        let says = format!(
+            "{place}role {role} may not {verb} {denied} of {table}, {consequence}: grant {verb} ({denied}) on {table} to {role}"
+        );
         add(&mut access.missing, says);
     }
     match (*is_by_row && row.try_get::<_, bool>(5)?, row.try_get::<_, bool>(6)?) {
@@ -176,7 +174,7 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
             let says = format!(
                 "{place}row level security of {table} lets role {role} {verb} no row, {consequence}: \
                  create policy vestnik_{verb} on {table} for {verb} to {role} {}",
-                command.every_row()
+                every_row(*command)
             );
             add(&mut access.missing, says);
         }
@@ -188,82 +186,6 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
         }
     }
     Ok(())
-}
-
-/// The tables that an SQL statement uses, in the order of its text. A name in the result may belong to no table. The
-/// caller's query then finds nothing for this name.
-fn uses(sql: &str) -> Vec<Use> {
-    let words = words(sql);
-    let mut uses: Vec<Use> = Vec::new();
-    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
-    for (at, keyword) in words.iter().enumerate() {
-        let name = match word(at + 1) {
-            "only" => word(at + 2),
-            name => name,
-        };
-        let is_delete = at.checked_sub(1).is_some_and(|before| word(before) == "delete");
-        let commands: &[Command] = match keyword.as_str() {
-            "update" => &[Command::Update, Command::Select],
-            "into" => &[Command::Insert],
-            "from" if is_delete => &[Command::Delete, Command::Select],
-            "from" | "join" | "using" => &[Command::Select],
-            _ => continue,
-        };
-        let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"');
-        if !is_name || name.split('.').count() > 2 {
-            continue;
-        }
-        for command in commands {
-            let named = Use {
-                name: name.to_owned(),
-                command: *command,
-            };
-            if !uses.contains(&named) {
-                uses.push(named);
-            }
-        }
-    }
-    uses
-}
-
-/// The words of an SQL statement, without string literals. A name with its schema is one word, and quoted names keep
-/// their quotes. Unquoted words are in lower case.
-fn words(sql: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut quoted = None;
-    for c in sql.chars() {
-        match quoted {
-            Some('"') => {
-                word.push(c);
-                if c == '"' {
-                    quoted = None;
-                }
-            }
-            Some(end) => {
-                if c == end {
-                    quoted = None;
-                }
-            }
-            None if c == '"' => {
-                word.push(c);
-                quoted = Some(c);
-            }
-            None if c == '\'' => quoted = Some(c),
-            None if c.is_alphanumeric() || matches!(c, '_' | '.' | '$') => word.extend(c.to_lowercase()),
-            None => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                // A parenthesis is a word of its own, so that a name after `from (` is not taken for a table.
-                if !c.is_whitespace() {
-                    words.push(c.to_string());
-                }
-            }
-        }
-    }
-    words.push(word);
-    words
 }
 
 /// Finds tables with row level security among the tables that the mapping's expressions read. A policy may hide rows
@@ -315,36 +237,4 @@ pub(super) async fn of_expressions(
         }
     }
     Ok(access)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(sql: &str) -> Vec<String> {
-        let uses = uses(sql);
-        uses.iter()
-            .map(|it| format!("{} {}", it.command.as_str(), it.name))
-            .collect()
-    }
-
-    #[test]
-    fn the_tables_of_a_statement_are_found() {
-        let sql = "UPDATE only \"Booking\" b set status = 'from x' from users u join \"my\".\"Team\" t on true \
-            where b.id in (select id from (select 1) s)";
-        assert_eq!(
-            told(sql),
-            [
-                "update \"Booking\"",
-                "select \"Booking\"",
-                "select users",
-                "select \"my\".\"Team\""
-            ]
-        );
-        assert_eq!(told("insert into log (a) values ($1)"), ["insert log"]);
-        assert_eq!(
-            told("delete from only a.b using c"),
-            ["delete a.b", "select a.b", "select c"]
-        );
-    }
 }

@@ -5,7 +5,8 @@ use crate::infra::db::GenericClient;
 
 use super::super::access::Access;
 use super::super::catalog::Table;
-use super::super::missing_right::DENIED;
+use super::super::missing_right::is_named;
+use super::answer::BrokenStatement;
 use super::rights;
 use super::{Derived, failure, function, projection};
 use crate::domain::event::SourceId;
@@ -39,18 +40,18 @@ pub(in crate::sources) async fn examine(
     troubles.extend(hidden.missing);
     let Access { missing, mut notes } = rights::of_serving_roles(client, table, derived).await?;
     notes.extend(hidden.notes);
-    let is_denied = !missing.is_empty();
-    troubles.extend(missing);
-    let table = table.quoted.as_str();
-    for answer in super::answer::broken(client, table, derived).await? {
-        // If the role lacks a right, `missing` has already reported it. So the error of the statement is not reported
-        // again.
-        if !(is_denied && answer.contains(DENIED)) {
-            troubles.push(format!(
-                "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
-            ));
+    for BrokenStatement { line, grant } in super::answer::broken(client, table, derived).await? {
+        match grant {
+            // `missing` has this right already.
+            Some(grant) if is_named(&missing, &grant) => {}
+            Some(grant) => troubles.push(format!("an answer cannot be saved: {line}: {grant}")),
+            None => troubles.push(format!(
+                "an answer cannot be saved: {line}: `vestnik source edit {name}`"
+            )),
         }
     }
+    troubles.extend(missing);
+    let table = table.quoted.as_str();
     let is_there: bool = client
         .query_one(THERE, &[&function::signature(source), &projection(source)])
         .await?

@@ -10,6 +10,7 @@ use super::super::catalog::Table;
 use super::super::sql::ident;
 use super::check::{function_path, place};
 use super::savepoint_query::{Attempt, attempt};
+use super::trial::Trial;
 use super::watch::Watched;
 use super::{Derived, function, remedy};
 
@@ -70,6 +71,7 @@ pub(super) async fn newest(
 /// role that runs the expressions.
 pub(super) async fn warnings(
     transaction: &mut Transaction<'_>,
+    trial: &Trial,
     table: &Table,
     derived: &Derived,
     newest: &[Newest],
@@ -80,7 +82,7 @@ pub(super) async fn warnings(
         let place = place(&watch.table);
         let keys = match &watch.keys {
             None => values.clone(),
-            Some(sql) => match keys_of(transaction, table, sql, values).await? {
+            Some(sql) => match keys_of(transaction, table, &trial.keys(at + 1, sql), values).await? {
                 Keys::Found(keys) => keys,
                 Keys::Failed(reason) => {
                     warnings.push(format!("{place}: keys: {reason}"));
@@ -126,7 +128,6 @@ async fn keys_of(
     sql: &str,
     values: &[String],
 ) -> Result<Keys, tokio_postgres::Error> {
-    let sql = sql.trim().trim_end_matches(';');
     let query = format!(
         "select (vst_k.key)::pg_catalog.text from (\n{sql}\n) vst_k (key) where vst_k.key is not null limit {READ_KEYS}"
     );

@@ -11,9 +11,10 @@ use super::{Error, Row};
 use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, SubjectId};
 use crate::domain::status::Status;
 use crate::domain::wire_time::WireTime;
-use crate::infra::db::{self, Transaction};
+use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::lookup::look_up;
+use crate::sources::lookup_failure::logged_reason;
 use crate::sources::lookup_results::{LookupResult, Lookups};
 use crate::sources::{Context, Sources};
 
@@ -47,9 +48,10 @@ pub(super) async fn entries(
             Err(error) if error.as_db_error().is_some() => {
                 savepoint.rollback().await?;
                 lookups.fail(source.id);
+                let error = logged_reason(transaction, &error).await;
                 tracing::warn!(
                     source = &*source.name,
-                    error = db::reason(&error),
+                    error,
                     "a list has orders without their items or details"
                 );
             }

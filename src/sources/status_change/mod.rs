@@ -3,25 +3,24 @@
 //! them succeeds. A function, an API or SQL statements of the shop can replace the UPDATE.
 
 mod current_order;
+mod denied;
 mod promise;
 mod refusal;
 pub(super) mod request;
 mod shop_api;
 mod write;
 
-use crate::infra::db::GenericClient;
 use tokio_postgres::types::Type;
 
-use super::access;
-use super::catalog::{self, Table};
+use super::Sources;
 use super::derived;
 use super::lookup_results::Lookups;
-use super::{Source, Sources};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use current_order::{CurrentOrder, find};
+use denied::report_denied;
 use refusal::{NO_ROW, is_broken_statement, is_denied, is_refusal, refused};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
@@ -225,33 +224,6 @@ pub async fn current_status(
         Ok(found.pop().map(|current_order| current_order.current_status()))
     })
     .await
-}
-
-/// Logs that an answer failed because of a missing right. The log entry names the grants and policies that the current
-/// role lacks.
-async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
-    let missing = missing_rights(client, source).await.unwrap_or_default();
-    let missing = match missing.is_empty() {
-        // The role has all rights on the tables that the source names. So the missing right is needed inside a trigger
-        // or function of the shop.
-        true => "a trigger or a function of the shop needs a right that the role of `vestnik serve` lacks".to_owned(),
-        false => missing.join("; "),
-    };
-    tracing::error!(
-        source = &*source.name,
-        error = db::reason(error),
-        missing,
-        "an answer was not written: a right is missing"
-    );
-}
-
-/// The rights on the source's tables that the current role lacks, one line each, as `vestnik source list` prints them.
-async fn missing_rights(client: &impl GenericClient, source: &Source) -> Result<Vec<String>, catalog::Error> {
-    let table = Table::find(client, &source.table).await?;
-    match &source.mapping.derived {
-        Some(derived) => Ok(derived::of_current_role(client, &table, derived).await?),
-        None => Ok(access::check(client, &table, &source.mapping).await?.missing),
-    }
 }
 
 /// Changes the status in this transaction if the change is allowed. If the shop's API receives the answers, only

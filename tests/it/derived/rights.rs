@@ -4,7 +4,7 @@
 use vestnik::sources::health;
 use vestnik::token::Stores;
 
-use crate::field_cases::engine_role;
+use crate::field_cases::{engine_role, told, vestnik_at};
 use crate::support::db::Database;
 use crate::support::http;
 use crate::support::node::Node;
@@ -84,16 +84,24 @@ async fn row_level_security_of_a_read_table_names_the_role_that_reads_it() {
     let lines: Vec<&String> = sources.iter().flat_map(|source| &source.troubles).collect();
     assert!(lines.iter().any(|line| line.ends_with(policy)), "{lines:#?}");
 
-    // This role is not a member of `vestnik_reader`, so it reads the table with its own rights.
+    // This role is not a member of `vestnik_reader`, so it reads a table that is not attached with its own rights.
+    let other = "create table other (like purchase including all); alter table other enable row level security";
+    client.batch_execute(other).await.unwrap();
     let role = format!("vestnik_test_reads_{}", std::process::id());
-    let url = engine_role(&database, &role, "grant select on purchase to ROLE").await;
+    let url = engine_role(&database, &role, "grant select on purchase, other to ROLE").await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), MAPPING).unwrap();
     let served = Database::at(url.into());
-    let (code, said) = super::attaching::vestnik(&served, &["source", "check", file.path().to_str().unwrap()]).await;
-    assert_eq!(code, Some(0), "{said}");
-    let policy = format!("create policy vestnik_select on public.purchase for select to {role} using (true)");
-    assert!(said.contains(&policy) && !said.contains("vestnik_reader"), "{said}");
+    for (table, reader) in [("other", role.as_str()), ("purchase", "vestnik_reader")] {
+        let mapping = MAPPING.replace("'public.purchase'", &format!("'public.{table}'"));
+        std::fs::write(file.path(), mapping).unwrap();
+        let check = ["source", "check", file.path().to_str().unwrap()];
+        let (code, said) = super::attaching::vestnik(&served, &check).await;
+        assert_eq!(code, Some(0), "{said}");
+        let reads = format!(
+            "row level security lets role {reader}, which reads the expressions, select no row of public.{table}"
+        );
+        assert!(said.contains(&reads), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -196,20 +204,180 @@ async fn an_answer_that_a_missing_right_stops_is_logged_with_the_grant_that_the_
     let computed =
         "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
     database.until(computed).await;
-    let bearer = format!("Bearer {}", database.token(Stores::All).await);
-    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-    let (path, body) = ("/api/partner/stores/7/orders/1/status", "{\"status\": \"preparing\"}");
-    let denied = http::call(node.address().await, "POST", path, &headers, Some(body)).await;
-    assert_eq!(
-        (denied.status, denied.code().as_str()),
-        (422, "status_not_possible"),
-        "{}",
-        denied.text()
-    );
+    assert_eq!(accept(&node, &database).await, (422, "status_not_possible".to_owned()));
     let grant = format!(
         "answer.preparing: role {role} may not update public.purchase, so the answer fails: grant update on public.purchase to {role}"
     );
     let line = node.until_said("an answer was not written").await;
     assert!(line.contains(&grant), "{line}");
     assert!(troubles(&url).await.contains(&grant));
+}
+
+/// The GRANT statement at the end of each line.
+fn grants(lines: &[String]) -> Vec<String> {
+    let grant = |line: &String| line.rsplit(": ").next().unwrap().to_owned();
+    lines.iter().map(grant).collect()
+}
+
+/// The status and the error code of the request that sets the order 1 of the store 7 to `preparing`.
+async fn accept(node: &Node, database: &Database) -> (u16, String) {
+    let bearer = format!("Bearer {}", database.token(Stores::All).await);
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let (path, body) = ("/api/partner/stores/7/orders/1/status", "{\"status\": \"preparing\"}");
+    let response = http::call(node.address().await, "POST", path, &headers, Some(body)).await;
+    match response.status {
+        200 => (200, String::new()),
+        status => (status, response.code()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grants_that_are_printed_are_all_that_an_answer_needs() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    let tables = "alter table purchase add changed_at timestamptz; create sequence purchase_mark; create sequence \"Purchase Number\"; \
+        create table purchase_history (id bigserial primary key, mark int default nextval(('purchase_mark'::text)::regclass), \
+            purchase text, what text); \
+        create table purchase_note (id bigint generated always as identity, own serial, number bigint, what text); \
+        create function purchase_told(key text, status text) returns boolean language sql as 'select true'; \
+        create function purchase_told(key text) returns boolean language sql as 'select true'; \
+        revoke execute on function purchase_told(text, text) from public";
+    client.batch_execute(tables).await.unwrap();
+    let role = format!("vestnik_test_needs_{}", std::process::id());
+    let rights = "grant select, update (state) on purchase to ROLE; grant insert on purchase_history, purchase_note to ROLE; \
+        grant execute on all functions in schema vestnik to ROLE";
+    let url = engine_role(&database, &role, rights).await;
+    let (before, _) = MAPPING.split_once("preparing = [").unwrap();
+    let mapping = format!(
+        "{before}preparing = [\"update purchase set state = 'ok', changed_at = now() where id = $1::int and state = 'new'\", \
+         \"insert into purchase_history (purchase, what) values ($1, 'accepted')\", \
+         \"insert into purchase_note (own, number, what) values ($1::int, nextval('\\\"Purchase Number\\\"'), $3)\", \
+         \"select purchase_told($1, 'accepted')\"]\n"
+    );
+    let said = database.attach(&mapping).await;
+    let missing = troubles(&url).await;
+    for line in &missing {
+        assert!(said.contains(line), "{line} is not in {said:#?}");
+    }
+    assert_eq!(
+        grants(&missing),
+        [
+            format!("grant update (changed_at) on public.purchase to {role}"),
+            format!("grant usage on sequence public.purchase_history_id_seq to {role}"),
+            format!("grant usage on sequence public.purchase_mark to {role}"),
+            format!("grant usage on sequence public.\"Purchase Number\" to {role}"),
+            format!("grant execute on function public.purchase_told(key text, status text) to {role}"),
+        ],
+        "{missing:#?}"
+    );
+
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.clone().into()), &telegram.url(), &[]).await;
+    let computed =
+        "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
+    database.until(computed).await;
+    let (last, first) = missing.split_last().unwrap();
+    client.batch_execute(&grants(first).join(";")).await.unwrap();
+    assert_eq!(accept(&node, &database).await, (422, "status_not_possible".to_owned()));
+    let line = node.until_said("an answer was not written").await;
+    assert!(
+        line.contains(last) && !line.contains("a trigger or a function"),
+        "{line}"
+    );
+    client.batch_execute(&grants(&missing).join(";")).await.unwrap();
+    assert_eq!(troubles(&url).await, Vec::<String>::new());
+    assert_eq!(accept(&node, &database).await, (200, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_a_trigger_of_the_shop_lacks_is_logged_with_its_grant() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    let trigger = "create table purchase_audit (id bigserial, what text); \
+        create function purchase_audited() returns trigger language plpgsql as $$ begin \
+            insert into purchase_audit (what) values (new.state); return new; end $$; \
+        create trigger audited after update on purchase for each row execute function purchase_audited()";
+    client.batch_execute(trigger).await.unwrap();
+    let role = format!("vestnik_test_audits_{}", std::process::id());
+    let rights = "grant select, update on purchase to ROLE; grant insert on purchase_log to ROLE; \
+        grant execute on all functions in schema vestnik to ROLE";
+    let url = engine_role(&database, &role, rights).await;
+    database.attach(MAPPING).await;
+    assert_eq!(troubles(&url).await, Vec::<String>::new());
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.into()), &telegram.url(), &[]).await;
+    let computed =
+        "select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)";
+    database.until(computed).await;
+    for grant in [
+        format!("grant insert on public.purchase_audit to {role}"),
+        format!("grant usage on sequence public.purchase_audit_id_seq to {role}"),
+    ] {
+        assert_eq!(accept(&node, &database).await, (422, "status_not_possible".to_owned()));
+        node.until_said(&format!(
+            "a trigger or a function of the shop needs a right that the role of `vestnik serve` lacks: {grant}"
+        ))
+        .await;
+        client.batch_execute(&grant).await.unwrap();
+    }
+    assert_eq!(accept(&node, &database).await, (200, String::new()));
+}
+
+#[tokio::test]
+async fn the_role_of_serve_checks_a_source_with_the_rights_of_the_projector() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let tables = "create table purchase_state (code text, status text); insert into purchase_state values ('new', 'pending'); \
+        create table purchase_line (id int primary key, purchase int); insert into purchase_line values (5, 1)";
+    client.batch_execute(&format!("{TABLES}; {tables}")).await.unwrap();
+    let role = format!("vestnik_test_checks_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select on purchase, purchase_line to ROLE").await;
+    let mapping = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\n\
+        from = 'left join purchase_state s on s.code = o.state'\nstatus = \"coalesce(s.status, 'completed')\"\n\
+        number = '(select min(l.id) from purchase_line l where l.purchase = o.id)'\n\
+        [[derived.watch]]\ntable = 'purchase_line'\ncolumn = 'id'\nkeys = 'select purchase from purchase_line where id = any ($1::int[])'\n";
+    database.attach(mapping).await;
+    let served = Database::at(url.into());
+    let check = async |what: &str| super::attaching::vestnik(&served, &["source", "check", what]).await;
+    let (code, said) = check("purchase").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("order #5 of store 7: pending"), "{said}");
+    assert!(
+        !said.contains("grant ") && !said.contains("purchase_line: keys"),
+        "{said}"
+    );
+
+    // Only its owner can run other expressions with these rights.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mapping.replace("min(l.id)", "max(l.id)")).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (code, said) = check(path).await;
+    assert_eq!(code, Some(2), "{said}");
+    let remedy = format!(
+        "role {role} cannot try these expressions as vestnik_reader, which is to run them: run this command as role postgres"
+    );
+    assert!(said.contains(&remedy) && !said.contains("grant "), "{said}");
+    let (code, said) = super::attaching::vestnik(&database, &["source", "check", path]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let editor = format!("cp {path}");
+    let edit = vestnik_at(served.url(), &["source", "edit", "purchase"])
+        .env("VISUAL", editor)
+        .output()
+        .unwrap();
+    let (code, said) = told(&edit);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains(&remedy) && !said.contains("grant "), "{said}");
+
+    client
+        .batch_execute("revoke select on purchase_state from vestnik_reader")
+        .await
+        .unwrap();
+    let (code, said) = check("purchase").await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("grant select on public.purchase_state to vestnik_reader"),
+        "{said}"
+    );
 }
