@@ -77,12 +77,11 @@ pub async fn check(
     let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
     statements(transaction, table, derived, &mut findings).await?;
     let is_watched = |name: &str| watched.iter().any(|watched| watched.table.quoted == name);
-    let unseen = reads.keys().map(String::as_str).filter(|name| !is_watched(name));
-    let unseen: Vec<&str> = unseen.collect();
+    let unseen: Vec<&String> = reads.keys().filter(|name| !is_watched(name)).collect();
     if !unseen.is_empty() {
         findings.warnings.push(format!(
             "a write to {} alone makes no event: if an order follows from that table, name it in [[derived.watch]]",
-            unseen.join(", ")
+            unseen.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
         ));
     }
     let source = attached::find(&*transaction, table).await?.map(|attached| attached.id);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::timeout;
@@ -96,7 +97,12 @@ impl Shop {
             .await
             .unwrap();
         database.attach(mapping).await;
-        let app = App::start_on(database, change).await;
+        let app = App::start_on(database, |config| {
+            // The test does not read the panels for minutes, so they answer no ping.
+            config.session.ping_interval = Duration::from_secs(600);
+            change(config);
+        })
+        .await;
         let mut panels = BTreeMap::new();
         for store in stores(system) {
             panels.insert((*store).to_owned(), app.panel(store, None).await.live().await);
