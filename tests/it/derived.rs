@@ -18,6 +18,7 @@ mod several_stores;
 pub mod shop;
 mod shop_api;
 mod source_check;
+mod status_words;
 mod truth;
 mod watching;
 

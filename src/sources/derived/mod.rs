@@ -47,7 +47,7 @@ pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{NewestOrders, newest};
 pub(super) use rights::of_current_role;
-pub(super) use state::{State, examine};
+pub(super) use state::{State, examine, published};
 
 /// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
