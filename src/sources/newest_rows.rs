@@ -58,15 +58,12 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
     }
     advice.has_default_currency = (!visible.is_empty()).then(|| visible.iter().any(|order| is_by_default(order)));
     currency(table, mapping, &visible, &mut advice.warnings);
-    if mapping.derived.is_none() {
-        unmapped(mapping, &visible, &mut advice.warnings);
-    }
+    unmapped(mapping, &visible, &mut advice);
     for order in &visible {
         let Some(word) = &order.subject.status_word else {
             continue;
         };
-        let usual = || usual_meaning(word, mapping.kind).filter(|_| mapping.derived.is_some());
-        let Some(meant) = meant(word, &known_words(mapping)).or_else(usual) else {
+        let Some(meant) = probably_meant(word, mapping) else {
             continue;
         };
         let line = format!(
@@ -126,10 +123,14 @@ fn newest_orders(count: usize, one: &str, several: &str) -> String {
     }
 }
 
-/// Adds a warning for each status word that the newest orders have and the mapping lacks, unless it is probably
-/// misspelt: then another warning names it.
-fn unmapped(mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
-    let known = known_words(mapping);
+/// Adds a warning for each status word that the newest orders have and the mapping lacks, unless another line names it:
+/// it is probably misspelt, or is a literal of the status expression.
+fn unmapped(mapping: &Mapping, orders: &[&Preview], advice: &mut Advice) {
+    let named: Vec<&String> = advice.warnings.iter().chain(&advice.misspelt).collect();
+    let is_named = |word: &str| {
+        let of_literal = format!("derived.status: `{word}` ");
+        named.iter().any(|line| line.starts_with(&of_literal))
+    };
     let mut words: Vec<(&str, usize, &Preview)> = Vec::new();
     for order in orders {
         let Some(word) = order.subject.status_word.as_deref() else {
@@ -138,12 +139,12 @@ fn unmapped(mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) 
         let is_full = words.len() >= NAMED_WORDS;
         match words.iter_mut().find(|(named, ..)| *named == word) {
             Some((_, rows, _)) => *rows += 1,
-            None if is_full || meant(word, &known).is_some() => {}
+            None if is_full || is_named(word) || probably_meant(word, mapping).is_some() => {}
             None => words.push((word, 1, order)),
         }
     }
     for (word, rows, newest) in words {
-        warnings.push(format!(
+        advice.warnings.push(format!(
             "status: `{word}` is not mapped ({}, the newest is the order with key {}): such an order rings, and is shown with this word",
             newest_orders(rows, "has it", "have it"),
             newest.subject.id.key
@@ -219,6 +220,13 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let nearest = known.iter().copied().min_by_key(|known| distance(known))?;
     let is_near = distance(&nearest) <= NEAR_EDITS && word.chars().count() >= SHORTEST_WORD;
     (is_near && nearest != word).then_some(nearest)
+}
+
+/// What a status word that the mapping lacks probably means: a similar word of the mapping, or, for a derived mapping,
+/// the status that shops usually mean by it.
+fn probably_meant<'a>(word: &str, mapping: &'a Mapping) -> Option<&'a str> {
+    let usual = || usual_meaning(word, mapping.kind).filter(|_| mapping.derived.is_some());
+    meant(word, &known_words(mapping)).or_else(usual)
 }
 
 /// The status, or `hidden`, that shops usually mean by a word. `None`: the word is unknown.

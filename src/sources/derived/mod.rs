@@ -10,6 +10,7 @@ mod check;
 mod compute;
 mod existing_orders;
 mod failure;
+mod fractions;
 mod function;
 mod hidden_rows;
 mod install;

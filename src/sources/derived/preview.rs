@@ -17,7 +17,7 @@ use super::super::{Context, RecordedColumn, Source};
 use super::failure::Failure;
 use super::project::{creation_time, row_json};
 use super::savepoint_query::{Attempt, attempt};
-use super::{Derived, check, from_clause, function, reader, watched_rows, with_units};
+use super::{Derived, check, fractions, from_clause, function, reader, watched_rows, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -79,7 +79,7 @@ pub async fn newest(
     newest
         .warnings
         .extend(rows_without_order(table, &left_out, found.len()));
-    let mut failures = Failures::default();
+    let (mut failures, mut values) = (Failures::default(), Vec::new());
     let together = whole(&mut transaction, table, derived, &keys).await?;
     for key in &keys {
         let one = std::slice::from_ref(key);
@@ -107,6 +107,9 @@ pub async fn newest(
                 }
                 continue;
             }
+            if seen.is_empty() {
+                values.push(row.data.clone());
+            }
             let known = store.as_ref().and_then(|store| currencies.get(store));
             let currency = known.copied().unwrap_or(Currency::DEFAULT);
             let preview = Preview {
@@ -119,6 +122,7 @@ pub async fn newest(
             seen.insert(store, row);
         }
     }
+    newest.warnings.extend(fractions::warnings(derived, &values));
     newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
     newest.problems = with_grants(&transaction, failures.lines(), &table.schema).await?;
     if !found.is_empty() {

@@ -1,7 +1,9 @@
-//! Status words of derived sources that the mapping lacks: `source list` names them until the mapping has learnt them.
+//! Status words of derived sources that the mapping lacks: `source list` names them until the mapping has learnt them,
+//! and `source check` names those of the newest rows.
 
 use vestnik::sources::health;
 
+use super::attaching::vestnik;
 use crate::support::app::App;
 use crate::support::db::Database;
 
@@ -51,4 +53,34 @@ async fn a_word_is_named_until_the_mapping_has_learnt_it() {
         app.database.until(COMPUTED).await;
         assert_eq!(troubles(&app).await, [""; 0], "{meaning}");
     }
+}
+
+#[tokio::test]
+async fn a_word_of_the_newest_rows_that_no_literal_says_is_named_with_its_rows() {
+    let database = Database::fresh().await;
+    let rows = "insert into statuses values (11, 'Awaiting courier'); insert into purchase values (1, 7, 1), (2, 7, 11), (3, 7, 11)";
+    let client = database.client().await;
+    client.batch_execute(&format!("{SHOP}; {rows}")).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let run = async |more: &str, arguments: &[&str]| {
+        std::fs::write(file.path(), mapping(more)).unwrap();
+        let (code, said) = vestnik(&database, &[arguments, &[path.as_str()]].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let named = "warning: status: `Awaiting courier` is not mapped (2 of the newest orders have it, the newest is the order with key 3): \
+        such an order rings, and is shown with this word";
+    for arguments in [&["source", "check"][..], &["attach", "--map"]] {
+        let said = run("", arguments).await;
+        assert!(said.contains(named), "{said}");
+    }
+    let said = run("when s.status_id = 11 then 'Awaiting courier'", &["source", "check"]).await;
+    assert!(
+        said.contains("derived.status: `Awaiting courier` is no status"),
+        "{said}"
+    );
+    assert!(!said.contains("is not mapped"), "it is named once: {said}");
+    let said = run("when s.status_id = 11 then 'delivering'", &["source", "check"]).await;
+    assert!(!said.contains("Awaiting courier"), "{said}");
 }
