@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::catalog::Table;
+use super::catalog::{Table, TableColumn};
 use super::derived::ANSWERING_STORE;
 use super::mapping::derived::Derived;
 use super::mapping::{CurrencyRef, Mapping};
 use super::preview::Preview;
-use super::propose::{Usual, underscored, usual_status};
+use super::propose::{Usual, is_code, is_whole, underscored, usual_status};
 use super::translate::NamedCurrency;
 use crate::domain::Subject;
 use crate::domain::money::Currency;
@@ -21,6 +21,8 @@ const NEAR_EDITS: usize = 2;
 /// Minimum length of a status word that the warnings may call misspelt, in characters. A shorter word is similar to too
 /// many words.
 const SHORTEST_WORD: usize = 4;
+/// The advice for amounts without a currency.
+const OF_STORE: &str = "set the store's currency (`vestnik store set`)";
 /// Maximum number of misspelt words that the warnings list.
 const NAMED_WORDS: usize = 5;
 
@@ -165,33 +167,17 @@ fn is_by_default(order: &Preview) -> bool {
 /// Adds warnings about amounts that get the default currency by mistake, and about invalid currency codes.
 fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
     let by_default: Vec<&&Preview> = orders.iter().filter(|order| is_by_default(order)).collect();
-    let remedy = "set the store's currency (`vestnik store set`)";
     if let (CurrencyRef::Column(_), Some(newest)) = (&mapping.currency, by_default.first()) {
         warnings.push(format!(
             "currency: {} no currency, and neither has its store, so amounts are shown in {}; the newest is the order with key {}: \
-             {remedy}, or let the mapping name one where the shop has none",
+             {OF_STORE}, or let the mapping name one where the shop has none",
             newest_orders(by_default.len(), "has", "have"),
             Currency::DEFAULT,
             newest.subject.id.key
         ));
     }
     if let (CurrencyRef::Store, Some(_)) = (&mapping.currency, by_default.first()) {
-        let candidate = table
-            .columns
-            .iter()
-            .find(|column| underscored(&column.name).contains("currency") && !column.base.starts_with("numeric"));
-        if let Some(column) = candidate {
-            let name = super::sql::ident(&column.name);
-            let line = match &mapping.derived {
-                Some(_) => format!("currency = 'o.{name}'"),
-                None => format!("currency_column = \"{}\" of `total`", column.name),
-            };
-            warnings.push(format!(
-                "currency: the mapping names none, and amounts are shown in {}; the table has a column {}, so write {line}, or {remedy}",
-                Currency::DEFAULT,
-                column.name
-            ));
-        }
+        warnings.extend(unused_currency(table, mapping));
     }
     let mut named: Vec<&str> = Vec::new();
     for order in orders {
@@ -205,6 +191,40 @@ fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mu
             ));
         }
     }
+}
+
+/// The warning that the table has a column for the currency, and the mapping names none. A number and a key of another
+/// table are no code of a currency, so the warning then says how to look the code up.
+fn unused_currency(table: &Table, mapping: &Mapping) -> Option<String> {
+    const LOOK_UP: &str = "write a section [derived] that looks the code up (docs/derived-sources.md)";
+    let may = |column: &&TableColumn| {
+        let leads_to_it = is_code(column) || is_whole(column) || !column.references.is_empty();
+        leads_to_it && underscored(&column.name).contains("currency")
+    };
+    let candidates: Vec<&TableColumn> = table.columns.iter().filter(may).collect();
+    let column = candidates
+        .iter()
+        .find(|column| is_code(column))
+        .or(candidates.first())?;
+    let is_derived = mapping.derived.is_some();
+    let advice = match (is_code(column), column.references.first()) {
+        (true, _) if is_derived => format!(", so write currency = 'o.{}'", super::sql::ident(&column.name)),
+        (true, _) => format!(", so write currency_column = \"{}\" of `total`", column.name),
+        (false, Some(key)) if is_derived => format!(
+            ", which is a key of {0} and no code: join {0} in `from`, and let `currency` be its column with the code of three letters",
+            key.table
+        ),
+        (false, Some(key)) => format!(", which is a key of {} and no code: {LOOK_UP}", key.table),
+        (false, None) if is_derived => {
+            ", which is a number and no code: let `currency` be an expression for the code of three letters".to_owned()
+        }
+        (false, None) => format!(", which is a number and no code: {LOOK_UP}"),
+    };
+    Some(format!(
+        "currency: the mapping names none, and amounts are shown in {}; the table has a column {}{advice}, or {OF_STORE}",
+        Currency::DEFAULT,
+        column.name
+    ))
 }
 
 /// All status words of a mapping, including the words of hidden orders.

@@ -95,7 +95,7 @@ pub(super) fn is_name(column: &TableColumn) -> bool {
     is_text(column) && column.references.is_empty()
 }
 
-pub(super) fn is_whole(column: &TableColumn) -> bool {
+pub(in crate::sources) fn is_whole(column: &TableColumn) -> bool {
     matches!(column.base.as_str(), "smallint" | "integer" | "bigint")
 }
 
@@ -118,6 +118,11 @@ pub(super) fn is_moment(column: &TableColumn) -> bool {
 pub(super) fn may_list(column: &TableColumn) -> bool {
     let element = column.base.trim_end_matches("[]");
     matches!(element, "json" | "jsonb") || is_text(column)
+}
+
+/// Whether the column may hold a code, such as that of a currency: a text or a label, but no key of another table.
+pub(in crate::sources) fn is_code(column: &TableColumn) -> bool {
+    (is_text(column) || !column.labels.is_empty()) && column.references.is_empty()
 }
 
 pub(super) fn is_plain(column: &TableColumn) -> bool {
