@@ -4,6 +4,7 @@
 //! plain SQL query for the orders that a panel must show. After each transaction, the lists must equal the result of
 //! `truth.sql`. The new events must describe how the transaction has changed this result.
 
+mod advice;
 mod amounts;
 pub mod answers;
 mod attaching;

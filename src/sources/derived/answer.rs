@@ -107,7 +107,11 @@ pub(super) async fn broken(
             match client.batch_execute(&probe).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {
-                    broken.push(format!("answer.{}: {}", status.as_str(), remedy::reason(&error, sql)));
+                    broken.push(format!(
+                        "answer.{}: {}",
+                        status.as_str(),
+                        remedy::of_statement(&error, sql)
+                    ));
                 }
                 Err(error) => return Err(error),
             }
