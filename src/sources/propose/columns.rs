@@ -129,6 +129,7 @@ pub(super) fn is_plain(column: &TableColumn) -> bool {
     is_text(column) || is_whole(column) || !column.labels.is_empty()
 }
 
-pub(super) fn any(_: &TableColumn) -> bool {
-    true
+/// Whether the column may hold the key of a row of another table: no JSON, time, boolean or array.
+pub(super) fn may_be_key(column: &TableColumn) -> bool {
+    is_plain(column) || column.base == "uuid" || column.base.starts_with("numeric")
 }
