@@ -3,26 +3,24 @@
 //! them succeeds. A function, an API or SQL statements of the shop can replace the UPDATE.
 
 mod current_order;
+mod failure;
 mod promise;
 mod refusal;
 pub(super) mod request;
 mod shop_api;
 mod write;
 
-use crate::infra::db::GenericClient;
 use tokio_postgres::types::Type;
 
-use super::access;
-use super::catalog::{self, Table};
+use super::Sources;
 use super::derived;
 use super::lookup_results::Lookups;
-use super::{Source, Sources};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use current_order::{CurrentOrder, find};
-use refusal::{NO_ROW, is_broken_statement, is_denied, is_refusal, refused};
+use refusal::{NO_ROW, is_locked};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
@@ -65,6 +63,8 @@ pub enum StatusChangeOutcome {
     /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order has
     /// changed.
     Unavailable(CurrentStatus),
+    /// The shop's application holds the lock on the order's row, so nothing was changed. The person can press again.
+    Locked,
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
     /// Several sources have an order with this key. The request must name one of these sources. The value has their
@@ -143,17 +143,25 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         if let Some(outcome) = earlier(&transaction, change).await? {
             return Ok(outcome.into());
         }
-        let mut found = find(
+        let found = find(
             &mut transaction,
             sources,
             change.store,
             change.kind,
             change.source,
             change.key,
-        )
-        .await?;
+        );
+        let mut found = match found.await {
+            Err(QueryError::Postgres(error)) if is_locked(&error) => {
+                return Ok(failure::locked(change, None, &error).into());
+            }
+            found => found?,
+        };
         if found.len() > 1 {
-            let names = found.iter().map(|current_order| current_order.source.name.to_string()).collect();
+            let names = found
+                .iter()
+                .map(|current_order| current_order.source.name.to_string())
+                .collect();
             return Ok(StatusChangeOutcome::Ambiguous(names).into());
         }
         let Some(current_order) = found.pop() else {
@@ -183,25 +191,8 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
             }
         };
         match applied {
-            Err(QueryError::Postgres(error)) if is_denied(&error) => {
-                report_denied(&*client, current_order.source, &error).await;
-                Ok(StatusChangeOutcome::Denied(current_order.current_status()).into())
-            }
-            Err(QueryError::Postgres(error)) if is_broken_statement(&error) => {
-                tracing::error!(
-                    source = &*current_order.source.name,
-                    status = change.to.as_str(),
-                    error = db::reason(&error),
-                    "an answer was not written: the mapping's statement or the shop's function for it fails; correct it with `vestnik source edit`"
-                );
-                Ok(StatusChangeOutcome::Denied(current_order.current_status()).into())
-            }
-            Err(QueryError::Postgres(error)) if is_refusal(&error) => {
-                tracing::info!(
-                    error = db::reason(&error),
-                    "the shop's table refused a change of status"
-                );
-                Ok(refused(&current_order, &error).into())
+            Err(QueryError::Postgres(error)) => {
+                Ok(failure::outcome(&*client, &current_order, change, error).await?.into())
             }
             applied => applied,
         }
@@ -225,33 +216,6 @@ pub async fn current_status(
         Ok(found.pop().map(|current_order| current_order.current_status()))
     })
     .await
-}
-
-/// Logs that an answer failed because of a missing right. The log entry names the grants and policies that the current
-/// role lacks.
-async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
-    let missing = missing_rights(client, source).await.unwrap_or_default();
-    let missing = match missing.is_empty() {
-        // The role has all rights on the tables that the source names. So the missing right is needed inside a trigger
-        // or function of the shop.
-        true => "a trigger or a function of the shop needs a right that the role of `vestnik serve` lacks".to_owned(),
-        false => missing.join("; "),
-    };
-    tracing::error!(
-        source = &*source.name,
-        error = db::reason(error),
-        missing,
-        "an answer was not written: a right is missing"
-    );
-}
-
-/// The rights on the source's tables that the current role lacks, one line each, as `vestnik source list` prints them.
-async fn missing_rights(client: &impl GenericClient, source: &Source) -> Result<Vec<String>, catalog::Error> {
-    let table = Table::find(client, &source.table).await?;
-    match &source.mapping.derived {
-        Some(derived) => Ok(derived::of_current_role(client, &table, derived).await?),
-        None => Ok(access::check(client, &table, &source.mapping).await?.missing),
-    }
 }
 
 /// Changes the status in this transaction if the change is allowed. If the shop's API receives the answers, only
