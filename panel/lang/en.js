@@ -94,7 +94,7 @@ export default {
     queued: "We'll send it when the connection is back", unqueue: "Don't send", noLine: "No connection", shopSays: "The till says: “{words}”",
     why: {
       token_revoked: "The key was revoked", token_expired: "The key has expired", unauthorized: "The key is wrong", unknown_order: "The order is no longer in the system",
-      status_not_reachable: "Not possible from the order's present status", status_refused: "The till didn't accept the change", status_unknown_to_shop: "The till has no such status", shop_unavailable: "The till doesn't reply; the order still waits", not_ready: "The server is restarting", forbidden_scope: "This key may only look", too_many_requests: "Too many requests: wait a minute", other: "The server didn't accept the change",
+      status_not_reachable: "Not possible from the order's present status", status_refused: "The till didn't accept the change", status_unknown_to_shop: "The till has no such status", shop_unavailable: "The till doesn't reply; the order still waits", order_locked: "The till is busy with this order; try again", not_ready: "The server is restarting", forbidden_scope: "This key may only look", too_many_requests: "Too many requests: wait a minute", other: "The server didn't accept the change",
     },
   },
   alert: {

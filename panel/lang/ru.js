@@ -94,7 +94,7 @@ export default {
     queued: "Отправим, когда появится связь", unqueue: "Не отправлять", noLine: "Нет связи", shopSays: "Касса отвечает: «{words}»",
     why: {
       token_revoked: "Ключ отозван", token_expired: "Срок действия ключа истёк", unauthorized: "Неверный ключ", unknown_order: "Этого заказа больше нет в системе",
-      status_not_reachable: "Из нынешнего статуса заказа так нельзя", status_refused: "Касса не приняла изменение", status_unknown_to_shop: "В кассе нет такого статуса", shop_unavailable: "Касса не отвечает; заказ ещё ждёт", not_ready: "Сервер перезапускается", forbidden_scope: "Этот ключ только для просмотра", too_many_requests: "Слишком много запросов: подождите минуту", other: "Сервер не принял изменение",
+      status_not_reachable: "Из нынешнего статуса заказа так нельзя", status_refused: "Касса не приняла изменение", status_unknown_to_shop: "В кассе нет такого статуса", shop_unavailable: "Касса не отвечает; заказ ещё ждёт", order_locked: "Касса сейчас занята этим заказом; попробуйте ещё раз", not_ready: "Сервер перезапускается", forbidden_scope: "Этот ключ только для просмотра", too_many_requests: "Слишком много запросов: подождите минуту", other: "Сервер не принял изменение",
     },
   },
   alert: {

@@ -72,6 +72,15 @@ pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     number.scaled(shift)
 }
 
+/// Whether a text is an amount that is no whole number, such as `12.50`.
+pub fn has_fraction(text: &str) -> bool {
+    let is_whole = |number: Decimal| {
+        let behind = usize::try_from(number.behind).unwrap_or_default();
+        number.digits.iter().rev().take(behind).all(|digit| *digit == 0)
+    };
+    Decimal::read(text).is_some_and(|number| !is_whole(number))
+}
+
 /// A decimal number as a sequence of digits. `behind` is the number of digits after the decimal point. A negative
 /// `behind` stands for zeros after the digits: -2 means two zeros.
 struct Decimal {
@@ -201,6 +210,16 @@ mod tests {
 
     fn usd() -> Currency {
         Currency::from_code("usd").unwrap()
+    }
+
+    #[test]
+    fn a_fraction_is_found_however_it_is_written() {
+        for text in ["24.99", "0.05", "\u{20ac}1.234,50", "1e-1", "12.5"] {
+            assert!(has_fraction(text), "{text}");
+        }
+        for text in ["24", "24.00", "1,234", "1.5e1", "0", "Tea", ""] {
+            assert!(!has_fraction(text), "{text}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ const SESSIONS_RETRY_S: u64 = 15;
 /// The value of the header `Retry-After`, in seconds, while another request with the same `Idempotency-Key` is being
 /// executed.
 const KEY_RETRY_S: u64 = 1;
+/// The value of the header `Retry-After`, in seconds, while the shop's application holds the order.
+const LOCKED_RETRY_S: u64 = 1;
 
 /// The reason why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub enum ApiError {
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
+    /// The shop's application holds the lock on the order's row. The client should send the change again.
+    OrderLocked,
     /// The mapping of the shop's table has no word for the requested status. The value is the requested status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. The value lists the sources. The client must choose one of them.
@@ -171,7 +175,7 @@ impl ApiError {
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::TooManySessions | Self::TooMuchAtOnce | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotReady | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::TooManyConnections | Self::OrderLocked => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -211,6 +215,7 @@ impl ApiError {
             Self::StatusNotPossible => "status_not_possible",
             Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
             Self::ShopUnavailable => "shop_unavailable",
+            Self::OrderLocked => "order_locked",
             Self::AmbiguousOrder(_) => "ambiguous_order",
             Self::KeyUnderWay => "idempotency_key_in_use",
             Self::KeyOfOtherRequest => "idempotency_key_reused",
@@ -287,6 +292,9 @@ impl ApiError {
             Self::ShopUnavailable => {
                 "the shop's system did not reply in time: nothing was changed here, try again".into()
             }
+            Self::OrderLocked => {
+                "the shop's application holds this order just now: nothing was changed, send the change again".into()
+            }
             Self::StatusRefused { message, rule } => match message.as_deref().or(*rule) {
                 Some(reason) => format!("the shop refuses this change: {reason}"),
                 None => "the shop refuses this change".into(),
@@ -341,6 +349,7 @@ impl ApiError {
             Self::NotReady | Self::TooMuchAtOnce | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
             Self::TooManySessions => Some(SESSIONS_RETRY_S),
             Self::KeyUnderWay => Some(KEY_RETRY_S),
+            Self::OrderLocked => Some(LOCKED_RETRY_S),
             Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
             _ => None,
         };

@@ -143,6 +143,7 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
         StatusChangeOutcome::Refused { message, rule, .. } => Err(ApiError::StatusRefused { message, rule }),
         StatusChangeOutcome::Denied(_) => Err(ApiError::StatusNotPossible),
         StatusChangeOutcome::Unavailable(_) => Err(ApiError::ShopUnavailable),
+        StatusChangeOutcome::Locked => Err(ApiError::OrderLocked),
         StatusChangeOutcome::NoWord(_) => Err(ApiError::StatusUnknownToShop(to.as_str())),
         StatusChangeOutcome::Ambiguous(sources) => Err(ApiError::AmbiguousOrder(sources)),
         StatusChangeOutcome::Unknown => Err(ApiError::UnknownOrder),

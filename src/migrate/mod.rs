@@ -257,7 +257,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
     }
     let attached = attach::reattach_all(client, say).await?;
     if attached > 0 {
-        say(&format!("attached {attached} tables again"));
+        let tables = if attached == 1 { "table" } else { "tables" };
+        say(&format!("attached {attached} {tables} again"));
         changed = true;
     }
     Ok(if changed {

@@ -15,6 +15,7 @@ use super::lookup_failure;
 use super::mapping::Mapping;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
+use crate::domain::event::SourceId;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
@@ -65,7 +66,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     let mut all = Vec::new();
     for row in client.query(SOURCES, &[]).await? {
         let kept = Kept {
-            id: crate::domain::event::SourceId(row.try_get(0)?),
+            id: SourceId(row.try_get(0)?),
             name: row.try_get(1)?,
             table: row.try_get(2)?,
             mapping_toml: row.try_get(3)?,
@@ -105,6 +106,8 @@ struct Journal {
 /// The latest state of one order, as the journal recorded it.
 struct RecordedState {
     source: i32,
+    /// The order's key. `None`: the row was recorded without a key.
+    key: Option<String>,
     /// The order's recorded columns, a JSON object.
     data: String,
 }
@@ -112,8 +115,8 @@ struct RecordedState {
 /// The latest state of each order in the newest [`NEWEST_EVENTS`] journal rows, without deleted orders. Earlier states
 /// do not count, because the shop may have corrected a wrong status word since then.
 async fn newest(client: &impl GenericClient) -> Result<Vec<RecordedState>, tokio_postgres::Error> {
-    const NEWEST: &str = "select source, data from ( \
-             select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
+    const NEWEST: &str = "select source, key, data from ( \
+             select distinct on (source, coalesce(key, 'id ' || id)) source, vestnik.vst_readable(key) as key, type, vestnik.vst_readable(data)::text as data from ( \
                  select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') and source <> 0 \
                  order by id desc limit $1) recent \
              order by source, coalesce(key, 'id ' || id), id desc) latest where type <> 'delete'";
@@ -121,10 +124,18 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<RecordedState>, tokio
     let newest = |row: &tokio_postgres::Row| {
         Ok(RecordedState {
             source: row.try_get(0)?,
-            data: row.try_get(1)?,
+            key: row.try_get(1)?,
+            data: row.try_get(2)?,
         })
     };
     rows.iter().map(newest).collect()
+}
+
+impl Journal {
+    /// The recorded columns of the newest orders of a source, as JSON objects.
+    fn of_source(&self, source: SourceId) -> impl Iterator<Item = &RecordedState> {
+        self.newest.iter().filter(move |row| row.source == source.0)
+    }
 }
 
 fn failed(error: catalog::Error) -> QueryError {
@@ -167,7 +178,14 @@ async fn check_one(
         let State { troubles, notes } = super::derived::examine(client, kept.id, &kept.name, &table, derived).await?;
         health.troubles.extend(troubles);
         health.notes.extend(notes);
-        words(&mapping, &kept, &journal.newest, &mut health);
+        // After a change of the mapping, the projector computes the orders again without events. So the journal still
+        // has the words of the earlier mapping.
+        let keys: Vec<&str> = journal
+            .of_source(kept.id)
+            .filter_map(|row| row.key.as_deref())
+            .collect();
+        let now = super::derived::published(client, kept.id, &keys).await?;
+        words(&mapping, &kept, now.iter().map(String::as_str), &mut health);
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
@@ -191,7 +209,8 @@ async fn check_one(
     labels(&table, &mapping, &kept, &mut health);
     // If the status column is missing, the loop above has reported it.
     if table.column(&mapping.status.column.name).is_some() {
-        words(&mapping, &kept, &journal.newest, &mut health);
+        let newest = journal.of_source(kept.id).map(|row| row.data.as_str());
+        words(&mapping, &kept, newest, &mut health);
     }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
@@ -280,12 +299,13 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     }
 }
 
-/// Reports status words that the mapping does not contain, although they occur in the newest journal rows.
-fn words(mapping: &Mapping, kept: &Kept, newest: &[RecordedState], health: &mut Health) {
+/// Reports status words that the mapping does not contain, although the newest orders have them. `newest` has the
+/// columns of these orders, as JSON objects.
+fn words<'a>(mapping: &Mapping, kept: &Kept, newest: impl Iterator<Item = &'a str>, health: &mut Health) {
     let column = &mapping.status.column;
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
-    for RecordedState { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
+    for data in newest {
         // The event is of the time when the mapping was derived or was direct, and has words of that time.
         if super::derived::has_form(data) != mapping.derived.is_some() {
             continue;

@@ -160,16 +160,8 @@ pub async fn look_up(
     source: &Source,
     keys: &[Arc<str>],
 ) -> Result<HashMap<String, String>, tokio_postgres::Error> {
+    let mut found = look_up_details(transaction, source, keys).await?;
     let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
-    let mut found: HashMap<String, String> = HashMap::new();
-    if let Some(query) = &source.mapping.details {
-        for row in transaction
-            .query_typed(&details_sql(query), &[(&keys, Type::TEXT_ARRAY)])
-            .await?
-        {
-            found.insert(row.try_get(0)?, row.try_get(1)?);
-        }
-    }
     if let Some(items) = &source.mapping.items
         && let ItemsRef::Table { table, order_key } = &items.from
     {
@@ -181,6 +173,27 @@ pub async fn look_up(
             let comma = if rest.trim() == "}" { "" } else { "," };
             *object = format!("{{\"items\":{items}{comma}{rest}");
         }
+    }
+    Ok(found)
+}
+
+/// Runs the mapping's `[details]` query for the orders with these keys. Returns one JSON object for each key that has a
+/// row. Empty: the mapping has no such query.
+pub(super) async fn look_up_details(
+    transaction: &impl GenericClient,
+    source: &Source,
+    keys: &[Arc<str>],
+) -> Result<HashMap<String, String>, tokio_postgres::Error> {
+    let mut found = HashMap::new();
+    let Some(query) = &source.mapping.details else {
+        return Ok(found);
+    };
+    let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+    for row in transaction
+        .query_typed(&details_sql(query), &[(&keys, Type::TEXT_ARRAY)])
+        .await?
+    {
+        found.insert(row.try_get(0)?, row.try_get(1)?);
     }
     Ok(found)
 }

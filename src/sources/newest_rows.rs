@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::catalog::Table;
+use super::catalog::{Table, TableColumn};
 use super::derived::{ANSWERING_STORE, reads};
 use super::mapping::derived::Derived;
 use super::mapping::{CurrencyRef, Mapping};
 use super::preview::Preview;
-use super::propose::{Usual, underscored, usual_status};
+use super::propose::{Usual, is_code, is_whole, underscored, usual_status};
 use super::translate::NamedCurrency;
 use crate::domain::Subject;
 use crate::domain::money::Currency;
@@ -21,6 +21,8 @@ const NEAR_EDITS: usize = 2;
 /// Minimum length of a status word that the warnings may call misspelt, in characters. A shorter word is similar to too
 /// many words.
 const SHORTEST_WORD: usize = 4;
+/// The advice for amounts without a currency.
+const OF_STORE: &str = "set the store's currency (`vestnik store set`)";
 /// Maximum number of misspelt words that the warnings list.
 const NAMED_WORDS: usize = 5;
 
@@ -58,15 +60,12 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
     }
     advice.has_default_currency = (!visible.is_empty()).then(|| visible.iter().any(|order| is_by_default(order)));
     currency(table, mapping, &visible, &mut advice.warnings);
-    if mapping.derived.is_none() {
-        unmapped(mapping, &visible, &mut advice.warnings);
-    }
+    unmapped(mapping, &visible, &mut advice);
     for order in &visible {
         let Some(word) = &order.subject.status_word else {
             continue;
         };
-        let usual = || usual_meaning(word, mapping.kind).filter(|_| mapping.derived.is_some());
-        let Some(meant) = meant(word, &known_words(mapping)).or_else(usual) else {
+        let Some(meant) = probably_meant(word, mapping) else {
             continue;
         };
         let line = format!(
@@ -123,10 +122,14 @@ fn newest_orders(count: usize, one: &str, several: &str) -> String {
     }
 }
 
-/// Adds a warning for each status word that the newest orders have and the mapping lacks, unless it is probably
-/// misspelt: then another warning names it.
-fn unmapped(mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
-    let known = known_words(mapping);
+/// Adds a warning for each status word that the newest orders have and the mapping lacks, unless another line names it:
+/// it is probably misspelt, or is a literal of the status expression.
+fn unmapped(mapping: &Mapping, orders: &[&Preview], advice: &mut Advice) {
+    let named: Vec<&String> = advice.warnings.iter().chain(&advice.misspelt).collect();
+    let is_named = |word: &str| {
+        let of_literal = format!("derived.status: `{word}` ");
+        named.iter().any(|line| line.starts_with(&of_literal))
+    };
     let mut words: Vec<(&str, usize, &Preview)> = Vec::new();
     for order in orders {
         let Some(word) = order.subject.status_word.as_deref() else {
@@ -135,12 +138,12 @@ fn unmapped(mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) 
         let is_full = words.len() >= NAMED_WORDS;
         match words.iter_mut().find(|(named, ..)| *named == word) {
             Some((_, rows, _)) => *rows += 1,
-            None if is_full || meant(word, &known).is_some() => {}
+            None if is_full || is_named(word) || probably_meant(word, mapping).is_some() => {}
             None => words.push((word, 1, order)),
         }
     }
     for (word, rows, newest) in words {
-        warnings.push(format!(
+        advice.warnings.push(format!(
             "status: `{word}` is not mapped ({}, the newest is the order with key {}): such an order rings, and is shown with this word",
             newest_orders(rows, "has it", "have it"),
             newest.subject.id.key
@@ -161,33 +164,17 @@ fn is_by_default(order: &Preview) -> bool {
 /// Adds warnings about amounts that get the default currency by mistake, and about invalid currency codes.
 fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
     let by_default: Vec<&&Preview> = orders.iter().filter(|order| is_by_default(order)).collect();
-    let remedy = "set the store's currency (`vestnik store set`)";
     if let (CurrencyRef::Column(_), Some(newest)) = (&mapping.currency, by_default.first()) {
         warnings.push(format!(
             "currency: {} no currency, and neither has its store, so amounts are shown in {}; the newest is the order with key {}: \
-             {remedy}, or let the mapping name one where the shop has none",
+             {OF_STORE}, or let the mapping name one where the shop has none",
             newest_orders(by_default.len(), "has", "have"),
             Currency::DEFAULT,
             newest.subject.id.key
         ));
     }
     if let (CurrencyRef::Store, Some(_)) = (&mapping.currency, by_default.first()) {
-        let candidate = table
-            .columns
-            .iter()
-            .find(|column| underscored(&column.name).contains("currency") && !column.base.starts_with("numeric"));
-        if let Some(column) = candidate {
-            let name = super::sql::ident(&column.name);
-            let line = match &mapping.derived {
-                Some(_) => format!("currency = 'o.{name}'"),
-                None => format!("currency_column = \"{}\" of `total`", column.name),
-            };
-            warnings.push(format!(
-                "currency: the mapping names none, and amounts are shown in {}; the table has a column {}, so write {line}, or {remedy}",
-                Currency::DEFAULT,
-                column.name
-            ));
-        }
+        warnings.extend(unused_currency(table, mapping));
     }
     let mut named: Vec<&str> = Vec::new();
     for order in orders {
@@ -203,6 +190,40 @@ fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mu
     }
 }
 
+/// The warning that the table has a column for the currency, and the mapping names none. A number and a key of another
+/// table are no code of a currency, so the warning then says how to look the code up.
+fn unused_currency(table: &Table, mapping: &Mapping) -> Option<String> {
+    const LOOK_UP: &str = "write a section [derived] that looks the code up (docs/derived-sources.md)";
+    let may = |column: &&TableColumn| {
+        let leads_to_it = is_code(column) || is_whole(column) || !column.references.is_empty();
+        leads_to_it && underscored(&column.name).contains("currency")
+    };
+    let candidates: Vec<&TableColumn> = table.columns.iter().filter(may).collect();
+    let column = candidates
+        .iter()
+        .find(|column| is_code(column))
+        .or(candidates.first())?;
+    let is_derived = mapping.derived.is_some();
+    let advice = match (is_code(column), column.references.first()) {
+        (true, _) if is_derived => format!(", so write currency = 'o.{}'", super::sql::ident(&column.name)),
+        (true, _) => format!(", so write currency_column = \"{}\" of `total`", column.name),
+        (false, Some(key)) if is_derived => format!(
+            ", which is a key of {0} and no code: join {0} in `from`, and let `currency` be its column with the code of three letters",
+            key.table
+        ),
+        (false, Some(key)) => format!(", which is a key of {} and no code: {LOOK_UP}", key.table),
+        (false, None) if is_derived => {
+            ", which is a number and no code: let `currency` be an expression for the code of three letters".to_owned()
+        }
+        (false, None) => format!(", which is a number and no code: {LOOK_UP}"),
+    };
+    Some(format!(
+        "currency: the mapping names none, and amounts are shown in {}; the table has a column {}{advice}, or {OF_STORE}",
+        Currency::DEFAULT,
+        column.name
+    ))
+}
+
 /// All status words of a mapping, including the words of hidden orders.
 fn known_words(mapping: &Mapping) -> Vec<&str> {
     let words = mapping.status.words.iter().flat_map(|(_, words)| words);
@@ -216,6 +237,13 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let nearest = known.iter().copied().min_by_key(|known| distance(known))?;
     let is_near = distance(&nearest) <= NEAR_EDITS && word.chars().count() >= SHORTEST_WORD;
     (is_near && nearest != word).then_some(nearest)
+}
+
+/// What a status word that the mapping lacks probably means: a similar word of the mapping, or, for a derived mapping,
+/// the status that shops usually mean by it.
+fn probably_meant<'a>(word: &str, mapping: &'a Mapping) -> Option<&'a str> {
+    let usual = || usual_meaning(word, mapping.kind).filter(|_| mapping.derived.is_some());
+    meant(word, &known_words(mapping)).or_else(usual)
 }
 
 /// The status, or `hidden`, that shops usually mean by a word. `None`: the word is unknown.

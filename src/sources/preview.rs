@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::catalog::{self, Table};
-use super::lookup::look_up;
+use super::lookup::{look_up, look_up_details};
 use super::lookup_failure;
 use super::lookup_results::LookupResult;
 use super::mapping::StoreRef;
@@ -118,7 +118,7 @@ async fn look_up_or_say_why(
         }
         Err(error) if error.as_db_error().is_some() => {
             savepoint.rollback().await?;
-            let why = why_not_looked_up(transaction, source, &error).await?;
+            let why = why_not_looked_up(transaction, source, keys, &error).await?;
             Ok((HashMap::new(), Some(why)))
         }
         Err(error) => Err(error),
@@ -129,16 +129,19 @@ async fn look_up_or_say_why(
 async fn why_not_looked_up(
     transaction: &mut Transaction<'_>,
     source: &Source,
+    keys: &[Arc<str>],
     error: &tokio_postgres::Error,
 ) -> Result<String, tokio_postgres::Error> {
-    let mut part = "items";
-    if let Some(query) = &source.mapping.details {
-        let savepoint = transaction.transaction().await?;
-        if lookup_failure::of_details(&savepoint, query).await?.is_some() || !source.has_items_table() {
-            part = "details.query";
+    // The query may fail for some rows only, so it runs for the same rows again.
+    let savepoint = transaction.transaction().await?;
+    let part = match look_up_details(&savepoint, source, keys).await {
+        Err(error) if error.as_db_error().is_some() => "details.query",
+        details => {
+            details?;
+            "items"
         }
-        savepoint.rollback().await?;
-    }
+    };
+    savepoint.rollback().await?;
     let reason = lookup_failure::reason(&*transaction, error).await?;
     Ok(format!("{part}: {reason}"))
 }

@@ -51,6 +51,7 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
 }
 
 /// Warnings that need a lock on the table: about words of its CHECK constraints, and about amounts of its newest rows.
+/// `derived/preview.rs` has the warnings about amounts of a derived mapping.
 /// Only commands of a person ask for them, because `vestnik migrate` must not wait for a locked table.
 pub async fn warnings_of_rows(
     client: &Client,
@@ -189,6 +190,17 @@ fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
+/// The warning that amounts of the newest rows have fractions, but the mapping says that they count minor units, such
+/// as cents. `place` is the mapping's key of the amount, `rows` the number of such rows, and `text` one of the amounts.
+pub(super) fn fraction_warning(place: &str, rows: usize, text: &str) -> String {
+    let read = minor_units(text, Unit::Minor, Currency::DEFAULT).unwrap_or_default();
+    let verb = if rows == 1 { "has" } else { "have" };
+    format!(
+        "{place}: {rows} of the newest rows {verb} a fraction, and `unit = \"minor\"` counts cents: {text} is read as {read} cents: \
+         write unit = \"major\" where {text} is an amount of that size"
+    )
+}
+
 /// Warns if amounts have fractions, but the mapping says that their column counts minor units, such as cents.
 async fn fractions(
     client: &impl GenericClient,
@@ -197,38 +209,59 @@ async fn fractions(
     warnings: &mut Vec<String>,
 ) -> Result<(), catalog::Error> {
     let fields = &mapping.fields;
-    let amounts = [("total", &fields.total), ("change_from", &fields.change_from)];
-    for (key, amount) in amounts {
-        let Some(amount) = amount.as_ref().filter(|amount| amount.unit == Some(Unit::Minor)) else {
-            continue;
-        };
-        let column = table.column(&amount.column.name);
-        let has_fractions = |base: &str| base.starts_with("numeric") || matches!(base, "real" | "double precision");
-        if !amount.column.path.is_empty() || !column.is_some_and(|column| has_fractions(&column.base)) {
-            continue;
-        }
-        let sql = format!(
-            "select count(*), min(amount::text) from (select t.{}::numeric as amount from {} t order by t.{} desc limit $1) newest \
-             where amount <> trunc(amount)",
-            ident(&amount.column.name),
-            table.quoted,
-            ident(&mapping.key),
-        );
-        // A right that is missing, or a missing key, is reported elsewhere.
-        let found = match client.query_one(&sql, &[&CHECKED_AMOUNTS]).await {
-            Err(error) if error.as_db_error().is_some() => continue,
-            found => found?,
-        };
-        let (rows, text): (i64, Option<&str>) = (found.try_get(0)?, found.try_get(1)?);
-        if let Some(text) = text {
-            let read = minor_units(text, Unit::Minor, Currency::DEFAULT).unwrap_or_default();
-            warnings.push(format!(
-                "fields.{key}: {rows} of the newest rows have a fraction, and `unit = \"minor\"` counts cents: {text} is read as {read} cents: \
-                 write unit = \"major\" where {text} is an amount of that size"
-            ));
+    let newest = format!("{} t order by t.{} desc", table.quoted, ident(&mapping.key));
+    for (place, amount) in [
+        ("fields.total", &fields.total),
+        ("fields.change_from", &fields.change_from),
+    ] {
+        if let Some(amount) = amount.as_ref().filter(|amount| amount.unit == Some(Unit::Minor)) {
+            warnings.extend(fractions_of(client, place, table, &amount.column, &newest).await?);
         }
     }
+    if let Some(items) = mapping.items.as_ref().filter(|items| items.unit == Some(Unit::Minor))
+        && let (ItemsRef::Table { table: name, order_key }, Some(price)) = (&items.from, &items.price)
+        && let Ok(of_items) = Table::find(client, name).await
+    {
+        let kind = of_items.column(order_key).map_or("text", |column| column.base.as_str());
+        let newest = format!(
+            "{} t where t.{} = any ((select array_agg(o.key) from (select o.{key}::text as key from {} o order by o.{key} desc limit $1) o)::{kind}[])",
+            of_items.quoted,
+            ident(order_key),
+            table.quoted,
+            key = ident(&mapping.key),
+        );
+        warnings.extend(fractions_of(client, "items.price", &of_items, price, &newest).await?);
+    }
     Ok(())
+}
+
+/// The warning about fractions in the column `amount` of `table`. `newest` selects the newest rows, as the end of an
+/// SQL query with the table's alias `t`. `None`: no amount has a fraction, or the column cannot be read.
+async fn fractions_of(
+    client: &impl GenericClient,
+    place: &str,
+    table: &Table,
+    amount: &Column,
+    newest: &str,
+) -> Result<Option<String>, catalog::Error> {
+    let has_fractions = |base: &str| base.starts_with("numeric") || matches!(base, "real" | "double precision");
+    let column = table.column(&amount.name).filter(|_| amount.path.is_empty());
+    if !column.is_some_and(|column| has_fractions(&column.base)) {
+        return Ok(None);
+    }
+    let sql = format!(
+        "select count(*), min(amount::text) from (select t.{}::numeric as amount from {newest} limit $1) newest \
+         where amount <> trunc(amount)",
+        ident(&amount.name),
+    );
+    // A right that is missing, or a missing key, is reported elsewhere.
+    let found = match client.query_one(&sql, &[&CHECKED_AMOUNTS]).await {
+        Err(error) if error.as_db_error().is_some() => return Ok(None),
+        found => found?,
+    };
+    let (rows, text): (i64, Option<&str>) = (found.try_get(0)?, found.try_get(1)?);
+    let rows = usize::try_from(rows).unwrap_or_default();
+    Ok(text.map(|text| fraction_warning(place, rows, text)))
 }
 
 async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {

@@ -286,6 +286,7 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
             (text, Some(current))
         }
         StatusChangeOutcome::Unavailable(_) => ("pressed.shop_unavailable", None),
+        StatusChangeOutcome::Locked => ("pressed.locked", None),
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
         StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),
         StatusChangeOutcome::Unknown => ("pressed.unknown", None),

@@ -4,6 +4,8 @@
 //! plain SQL query for the orders that a panel must show. After each transaction, the lists must equal the result of
 //! `truth.sql`. The new events must describe how the transaction has changed this result.
 
+mod advice;
+mod amounts;
 pub mod answers;
 mod attaching;
 mod change_of_kind;
@@ -19,6 +21,7 @@ mod several_stores;
 pub mod shop;
 mod shop_api;
 mod source_check;
+mod status_words;
 mod truth;
 mod watching;
 

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use vestnik::token::{self, New, Stores};
 
 use crate::support::app::App;
-use crate::support::http::Answer;
+use crate::support::db::Database;
+use crate::support::http::{self, Answer};
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
@@ -314,6 +317,61 @@ async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own() {
         .post(ORDER, &json!({"status": "rejected", "reason": "too long"}))
         .await;
     assert_eq!(refused(&answer), (422, "status_refused".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_shops_application_holds_has_an_error_of_its_own_and_a_log_line() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let purchase = "create table purchase (id int primary key, shop int, state text); insert into purchase values (1, 7, 'new'); \
+        insert into orders (store_id, order_type) values (7, 'pickup')";
+    client.batch_execute(purchase).await.unwrap();
+    database
+        .attach(
+            "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\n\
+             status = \"case o.state when 'new' then 'pending' else 'preparing' end\"\n\
+             [answer]\npreparing = \"update purchase set state = 'ok' where id = $1::int and state = 'new'\"\n",
+        )
+        .await;
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&database, &telegram.url(), &[]).await;
+    database
+        .until("select not exists (select from vestnik.vst_change) and exists (select from vestnik.vst_projection_3)")
+        .await;
+    let holds = "begin; select from orders for update; select from purchase for update";
+    client.batch_execute(holds).await.unwrap();
+    let bearer = format!("Bearer {}", database.token(Stores::All).await);
+    let address = node.address().await;
+    let accept = async |source: &str| {
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Idempotency-Key", source),
+        ];
+        let body = json!({"status": "preparing", "source": source}).to_string();
+        http::call(address, "POST", ORDER, &headers, Some(&body)).await
+    };
+    let (of_table, of_statements) = tokio::join!(accept("orders"), accept("purchase"));
+    for (answer, source) in [(of_table, "orders"), (of_statements, "purchase")] {
+        assert_eq!(refused(&answer), (503, "order_locked".into()), "{source}");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        let text = answer.text();
+        assert!(
+            text.contains("the shop's application holds this order just now"),
+            "{text}"
+        );
+    }
+    for source in ["orders", "purchase"] {
+        let line = node.until_said(&format!("source=\"{source}\" order=\"1\"")).await;
+        assert!(
+            line.contains("another transaction holds the lock on the order's row"),
+            "{line}"
+        );
+    }
+    client.batch_execute("commit").await.unwrap();
+    for source in ["orders", "purchase"] {
+        assert_eq!(accept(source).await.status, 200, "the same key is free: {source}");
+    }
 }
 
 #[tokio::test]

@@ -194,3 +194,22 @@ async fn a_right_that_only_a_subquery_of_the_details_lacks_is_named_with_its_gra
     let line = node.until_said("items or details could not be looked up").await;
     assert!(line.contains(&grant), "{line}");
 }
+
+#[tokio::test]
+async fn a_details_query_that_fails_for_some_rows_is_named_beside_an_items_table() {
+    let database = rooms().await;
+    let lines = "create table booking_lines (id serial primary key, booking_id int, name text); \
+        insert into booking_lines (booking_id, name) values (5, 'Breakfast')";
+    database.client().await.batch_execute(lines).await.unwrap();
+    let items = "[items]\ntable = 'public.booking_lines'\norder_key = 'booking_id'\nname = 'name'\n";
+    let details = "[details]\nquery = 'select b.id::text as key, (1 / (b.id - b.id))::text as comment from public.bookings b \
+        where b.id = any ($1::int[])'\n";
+    let check = |rest: &str| with_mapping(&database, &["source", "check"], &format!("{MAPPING}{rest}"));
+    let (code, said) = check(&format!("{items}{details}"));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("details.query: division by zero"), "{said}");
+    let (code, said) = check(&format!("{items}note = 'name.note'\n{DETAILS}"));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("items: invalid input syntax for type json"), "{said}");
+    assert!(!said.contains("details.query:"), "{said}");
+}

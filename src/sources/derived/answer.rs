@@ -116,7 +116,7 @@ pub(super) async fn broken(
             match client.batch_execute(&probe).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {
-                    let reason = remedy::reason(&error, sql);
+                    let reason = remedy::of_statement(&error, sql);
                     let role: String = client.query_one(ROLE, &[]).await?.try_get(0)?;
                     broken.push(BrokenStatement {
                         grant: grant_of(client, &reason, &role, &table.schema).await?,

@@ -360,7 +360,7 @@ async fn statements(
         match savepoint.prepare_typed(sql, types).await {
             Err(error) => findings
                 .problems
-                .push(format!("{name}: {}", remedy::reason(&error, sql))),
+                .push(format!("{name}: {}", remedy::of_statement(&error, sql))),
             Ok(statement) if statement.params().len() > types.len() => findings.problems.push(format!(
                 "{name}: has the parameter ${}, and gets {}",
                 statement.params().len(),

@@ -62,6 +62,9 @@ pub(in crate::sources) async fn install(
             ));
         }
         done.function = true;
+    } else if reader::lacks_right(transaction, source, &checked.reads).await? {
+        // For example, the shop has dropped a table and created it again.
+        done.function |= reader::prepare(transaction, &checked.reads).await?;
     }
     if done.any() {
         transaction.batch_execute(&grant_sql(source)).await?;

@@ -12,6 +12,7 @@ mod check;
 mod compute;
 mod existing_orders;
 mod failure;
+mod fractions;
 mod function;
 mod hidden_rows;
 mod install;
@@ -53,7 +54,7 @@ pub(super) use missed::{not_projected, project_again};
 pub use preview::{NewestOrders, newest};
 pub(super) use project::has_form;
 pub(super) use rights::of_current_role;
-pub(super) use state::{State, examine};
+pub(super) use state::{State, examine, published};
 
 /// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];

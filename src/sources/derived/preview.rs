@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::project::{creation_time, row_json};
 use super::savepoint_query::{Attempt, attempt};
 use super::trial::Trial;
-use super::{Derived, check, function, watched_rows, with_units};
+use super::{Derived, check, fractions, function, watched_rows, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -80,7 +80,7 @@ pub async fn newest(
     newest
         .warnings
         .extend(rows_without_order(table, &left_out, found.len()));
-    let mut failures = Failures::default();
+    let (mut failures, mut values) = (Failures::default(), Vec::new());
     let together = whole(&mut transaction, &trial, table, derived, &keys).await?;
     for key in &keys {
         let one = std::slice::from_ref(key);
@@ -108,6 +108,9 @@ pub async fn newest(
                 }
                 continue;
             }
+            if seen.is_empty() {
+                values.push(row.data.clone());
+            }
             let known = store.as_ref().and_then(|store| currencies.get(store));
             let currency = known.copied().unwrap_or(Currency::DEFAULT);
             let preview = Preview {
@@ -120,6 +123,7 @@ pub async fn newest(
             seen.insert(store, row);
         }
     }
+    newest.warnings.extend(fractions::warnings(derived, &values));
     newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
     newest.problems = trial
         .with_remedies(&transaction, failures.lines(), &table.schema)

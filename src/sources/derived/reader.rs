@@ -7,6 +7,7 @@ use super::super::catalog::Table;
 use super::super::sql::ident;
 use super::function;
 use crate::domain::event::SourceId;
+use crate::infra::db::GenericClient;
 
 /// The name of the Postgres role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
@@ -61,6 +62,22 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
             .await?;
     }
     Ok(())
+}
+
+/// Whether `vestnik_reader` owns the source's SQL function, but may read no column of one of the tables `reads`. If a
+/// person has limited the role to some columns of a table, the role lacks no right.
+pub(super) async fn lacks_right(
+    client: &impl GenericClient,
+    source: SourceId,
+    reads: &[String],
+) -> Result<bool, tokio_postgres::Error> {
+    const LACKS: &str = "select exists (select from pg_proc p cross join unnest($3::text[]) t (name) \
+             join pg_class c on c.oid = to_regclass(t.name) \
+         where p.oid = to_regprocedure($1) and p.proowner = to_regrole($2) \
+             and not (has_any_column_privilege(p.proowner, c.oid, 'select') \
+                 and has_schema_privilege(p.proowner, c.relnamespace, 'usage')))";
+    let signature = function::signature(source);
+    client.query_one(LACKS, &[&signature, &ROLE, &reads]).await?.try_get(0)
 }
 
 /// Makes `vestnik_reader` the owner of a source's SQL function, so that the function runs with the rights of

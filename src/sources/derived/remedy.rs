@@ -4,14 +4,33 @@ use tokio_postgres::error::SqlState;
 
 use crate::infra::db;
 
-/// The text of Postgres' error about this SQL. For a common mistake, the text also says what to write instead.
+/// What kind of SQL of the mapping is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An expression or a query that reads the shop's row as `o`.
+    OfRow,
+    /// A statement of its own, which has no row `o`: a `keys` query, or a statement that saves a person's answer.
+    Statement,
+}
+
+/// The text of Postgres' error about an expression of the mapping. For a common mistake, the text also says what to
+/// write instead.
 pub(super) fn reason(error: &tokio_postgres::Error, sql: &str) -> String {
+    with_remedy(error, sql, Kind::OfRow)
+}
+
+/// The text of Postgres' error about a statement of the mapping, as [`reason`] gives it about an expression.
+pub(super) fn of_statement(error: &tokio_postgres::Error, sql: &str) -> String {
+    with_remedy(error, sql, Kind::Statement)
+}
+
+fn with_remedy(error: &tokio_postgres::Error, sql: &str, kind: Kind) -> String {
     let reason = without_wrapper(&db::reason(error), sql);
     let (Some(code), Some(db)) = (error.code(), error.as_db_error()) else {
         return reason;
     };
-    match remedy(code, db.message(), sql) {
-        Some(remedy) => format!("{reason}: {remedy}"),
+    match remedy(code, db.message(), sql, kind) {
+        Some(remedy) => format!("{}: {remedy}", reason.trim_end_matches('.')),
         None => reason,
     }
 }
@@ -27,15 +46,22 @@ fn without_wrapper(reason: &str, sql: &str) -> String {
     }
 }
 
-fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
+fn remedy(code: &SqlState, message: &str, sql: &str, kind: Kind) -> Option<String> {
     match *code {
         SqlState::UNDEFINED_COLUMN => {
             let name = message.strip_prefix("column ")?.strip_suffix(" does not exist")?;
             let bare = name.trim_matches('"');
             let (alias, column) = bare.rsplit_once('.').unwrap_or(("", bare));
             let written = as_written(sql, column)?;
+            let in_mixed_case = written != column && written.chars().any(char::is_lowercase);
             match (alias, written != column) {
-                ("", true) if written.chars().any(char::is_lowercase) => Some(format!(
+                ("", _) if kind == Kind::Statement && in_mixed_case => Some(format!(
+                    "a column in mixed case is quoted, `\"{written}\"`, and a text stands in quotes, `'{written}'`"
+                )),
+                ("", _) if kind == Kind::Statement => Some(format!(
+                    "no table of the statement has this column, and a text stands in quotes, `'{written}'`"
+                )),
+                ("", _) if in_mixed_case => Some(format!(
                     "a column in mixed case is quoted, `o.\"{written}\"`, and a text stands in quotes, `'{written}'`"
                 )),
                 ("", _) => Some(format!(
@@ -54,9 +80,10 @@ fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
             let name = message
                 .strip_prefix("column reference \"")?
                 .strip_suffix("\" is ambiguous")?;
-            Some(format!(
-                "write `o.{name}` for the column of the row, or the alias of the joined table"
-            ))
+            Some(match kind {
+                Kind::OfRow => format!("write `o.{name}` for the column of the row, or the alias of the joined table"),
+                Kind::Statement => format!("write the name or the alias of its table before it, as in `t.{name}`"),
+            })
         }
         SqlState::UNDEFINED_FUNCTION => {
             let types = message.strip_prefix("operator does not exist: ")?;
@@ -106,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_usual_mistake_is_told_with_what_to_write() {
-        let told = |code: SqlState, message: &str, sql: &str| remedy(&code, message, sql).unwrap_or_default();
+        let told =
+            |code: SqlState, message: &str, sql: &str| remedy(&code, message, sql, Kind::OfRow).unwrap_or_default();
         let column = |message: &str, sql: &str| told(SqlState::UNDEFINED_COLUMN, message, sql);
         assert_eq!(
             column("column \"eur\" does not exist", "EUR"),
@@ -148,6 +176,33 @@ mod tests {
                 "select id from orders where address_id = any ($1)"
             ),
             "`$1` is an array of texts: write `any ($1::int[])`"
+        );
+    }
+    #[test]
+    fn a_statement_is_not_told_of_a_row_that_it_does_not_have() {
+        let told =
+            |code: SqlState, message: &str, sql: &str| remedy(&code, message, sql, Kind::Statement).unwrap_or_default();
+        for (message, sql, says) in [
+            (
+                "column \"state\" does not exist",
+                "update purchase set shop = 1 where state = 'new'",
+                "no table of the statement has this column, and a text stands in quotes, `'state'`",
+            ),
+            (
+                "column \"orderid\" does not exist",
+                "delete from lines where orderId = 1",
+                "a column in mixed case is quoted, `\"orderId\"`, and a text stands in quotes, `'orderId'`",
+            ),
+        ] {
+            assert_eq!(told(SqlState::UNDEFINED_COLUMN, message, sql), says);
+        }
+        assert_eq!(
+            told(
+                SqlState::AMBIGUOUS_COLUMN,
+                "column reference \"id\" is ambiguous",
+                "update a set n = 1 from b where id = 1"
+            ),
+            "write the name or the alias of its table before it, as in `t.id`"
         );
     }
 }

@@ -98,3 +98,23 @@ async fn without_store(client: &impl GenericClient, source: SourceId) -> Result<
         )
     }))
 }
+
+/// The values that clients last received for the orders with these keys, as JSON objects with the status. Hidden orders
+/// have none. Empty if the projection table is missing, which [`examine`] reports.
+pub(in crate::sources) async fn published(
+    client: &impl GenericClient,
+    source: SourceId,
+    keys: &[&str],
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const THERE: &str = "select to_regclass($1) is not null";
+    let is_there: bool = client.query_one(THERE, &[&projection(source)]).await?.try_get(0)?;
+    if !is_there {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "select distinct json_build_object('status', status)::text from {} where key = any ($1)",
+        projection(source)
+    );
+    let rows = client.query(&sql, &[&keys]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}

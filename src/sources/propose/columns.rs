@@ -95,7 +95,7 @@ pub(super) fn is_name(column: &TableColumn) -> bool {
     is_text(column) && column.references.is_empty()
 }
 
-pub(super) fn is_whole(column: &TableColumn) -> bool {
+pub(in crate::sources) fn is_whole(column: &TableColumn) -> bool {
     matches!(column.base.as_str(), "smallint" | "integer" | "bigint")
 }
 
@@ -120,10 +120,16 @@ pub(super) fn may_list(column: &TableColumn) -> bool {
     matches!(element, "json" | "jsonb") || is_text(column)
 }
 
+/// Whether the column may hold a code, such as that of a currency: a text or a label, but no key of another table.
+pub(in crate::sources) fn is_code(column: &TableColumn) -> bool {
+    (is_text(column) || !column.labels.is_empty()) && column.references.is_empty()
+}
+
 pub(super) fn is_plain(column: &TableColumn) -> bool {
     is_text(column) || is_whole(column) || !column.labels.is_empty()
 }
 
-pub(super) fn any(_: &TableColumn) -> bool {
-    true
+/// Whether the column may hold the key of a row of another table: no JSON, time, boolean or array.
+pub(super) fn may_be_key(column: &TableColumn) -> bool {
+    is_plain(column) || column.base == "uuid" || column.base.starts_with("numeric")
 }

@@ -15,15 +15,20 @@ mod toml_text;
 mod words;
 
 use super::catalog::{self, Table, TableColumn};
+use super::sql::ident;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, any, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time, is_whole};
+use columns::{Columns, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time, may_be_key};
+pub(super) use columns::{is_code, is_whole};
 pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
 
 /// Maximum number of columns that the question for the store's column suggests.
 const SUGGESTED_STORES: usize = 4;
+
+/// Number of the table's newest rows in which the column of the number must have a value.
+const NEWEST_ROWS: u32 = 1000;
 
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +192,7 @@ async fn identity(
             "which column tells one row from all others? It needs a unique index: no index of one column is unique",
         ),
     }
-    match columns.take(synonyms::STORES, any) {
+    match columns.take(synonyms::STORES, may_be_key) {
         Some(store) => {
             draft.store = Some(store.name.clone());
             let (name, is) = (underscored(&store.name), |list: &[&str]| {
@@ -202,8 +207,9 @@ async fn identity(
                 draft.ask(
                     "store",
                     format!(
-                        "is {} the store that prepares the order, or {other}? Where there is one store only: store = {{ constant = \"1\" }}",
-                        store.name
+                        "is {} the store that prepares the order, or {other}?{} Where there is one store only: store = {{ constant = \"1\" }}",
+                        store.name,
+                        suggested_stores(columns)
                     ),
                 );
             } else if is(synonyms::LIKELY_STORES) {
@@ -213,33 +219,70 @@ async fn identity(
                 );
             }
         }
-        None => draft.ask("store", which_store(columns)),
+        None => draft.ask(
+            "store",
+            format!(
+                "which column says whose order it is?{} Where there is one store only: store = {{ constant = \"1\" }}",
+                suggested_stores(columns)
+            ),
+        ),
     }
-    draft.number = columns
-        .take(synonyms::NUMBERS, is_plain)
-        .map(|column| column.name.clone());
+    number(client, table, columns, draft).await
+}
+
+/// Finds the column of the number. A column that is null in all newest rows is chosen only if there is no other, and is
+/// then a guess.
+async fn number(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    let mut empty: Vec<String> = Vec::new();
+    while let Some(column) = columns.peek(synonyms::NUMBERS, |column| {
+        is_plain(column) && !empty.contains(&column.name)
+    }) {
+        let newest = draft.key.as_ref().unwrap_or(&column.name);
+        let sql = format!(
+            "select count(*) > 0 and count(value) = 0 from (select {} as value from {} order by {} desc limit {NEWEST_ROWS}) newest",
+            ident(&column.name),
+            table.quoted,
+            ident(newest)
+        );
+        if !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
+            columns.use_named(&column.name);
+            draft.number = Some(column.name.clone());
+            return Ok(());
+        }
+        empty.push(column.name.clone());
+    }
+    // The shop may fill the column later. Until then, panels show the key.
+    if let Some(first) = empty.first() {
+        columns.use_named(first);
+        draft.number = Some(first.clone());
+        let guess =
+            format!("{first} is the number: no row has a value in it, and an order without one is shown by its key");
+        draft.guess("number", guess);
+    }
     Ok(())
 }
 
-/// The question for the column of the store, with the columns that may be it: those with a foreign key, except to
-/// customers.
-fn which_store(columns: &Columns<'_>) -> String {
+/// The part of a question for the column of the store that names the columns that may be it: those with a foreign key,
+/// except to customers. Empty: there is no such column.
+fn suggested_stores(columns: &Columns<'_>) -> String {
     let leads = columns
         .foreign_keys()
         .filter(|(column, _)| !synonyms::CUSTOMER_KEYS.contains(&&*underscored(&column.name)))
         .take(SUGGESTED_STORES)
         .map(|(column, table)| format!("{} ({table})", column.name));
     let leads: Vec<String> = leads.collect();
-    let suggestion = match leads.is_empty() {
+    match leads.is_empty() {
         true => String::new(),
         false => format!(
             " Perhaps one of these, with the table to which it leads: {}.",
             leads.join(", ")
         ),
-    };
-    format!(
-        "which column says whose order it is?{suggestion} Where there is one store only: store = {{ constant = \"1\" }}"
-    )
+    }
 }
 
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {

@@ -1,7 +1,7 @@
 //! Finds the columns of amounts and currency in a table, and the units of the amounts.
 
 use super::Draft;
-use super::columns::{Columns, is_number, is_plain, is_text};
+use super::columns::{Columns, is_code, is_number, is_text};
 use super::synonyms::{self, underscored};
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -31,7 +31,7 @@ pub(super) async fn find(
     }
     draft.put("change_from", columns.take(synonyms::CHANGE_FROM, is_number));
     draft.currency = columns
-        .take(synonyms::CURRENCIES, is_plain)
+        .take(synonyms::CURRENCIES, is_code)
         .map(|column| column.name.clone());
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 mod current_order;
 mod denied;
+mod failure;
 mod promise;
 mod refusal;
 pub(super) mod request;
@@ -20,8 +21,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use current_order::{CurrentOrder, find};
-use denied::report_denied;
-use refusal::{NO_ROW, is_broken_statement, is_denied, is_refusal, refused};
+use refusal::{NO_ROW, is_locked};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
@@ -64,6 +64,8 @@ pub enum StatusChangeOutcome {
     /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order has
     /// changed.
     Unavailable(CurrentStatus),
+    /// The shop's application holds the lock on the order's row, so nothing was changed. The person can press again.
+    Locked,
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
     /// Several sources have an order with this key. The request must name one of these sources. The value has their
@@ -142,17 +144,25 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         if let Some(outcome) = earlier(&transaction, change).await? {
             return Ok(outcome.into());
         }
-        let mut found = find(
+        let found = find(
             &mut transaction,
             sources,
             change.store,
             change.kind,
             change.source,
             change.key,
-        )
-        .await?;
+        );
+        let mut found = match found.await {
+            Err(QueryError::Postgres(error)) if is_locked(&error) => {
+                return Ok(failure::locked(change, None, &error).into());
+            }
+            found => found?,
+        };
         if found.len() > 1 {
-            let names = found.iter().map(|current_order| current_order.source.name.to_string()).collect();
+            let names = found
+                .iter()
+                .map(|current_order| current_order.source.name.to_string())
+                .collect();
             return Ok(StatusChangeOutcome::Ambiguous(names).into());
         }
         let Some(current_order) = found.pop() else {
@@ -182,25 +192,8 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
             }
         };
         match applied {
-            Err(QueryError::Postgres(error)) if is_denied(&error) => {
-                report_denied(&*client, current_order.source, &error).await;
-                Ok(StatusChangeOutcome::Denied(current_order.current_status()).into())
-            }
-            Err(QueryError::Postgres(error)) if is_broken_statement(&error) => {
-                tracing::error!(
-                    source = &*current_order.source.name,
-                    status = change.to.as_str(),
-                    error = db::reason(&error),
-                    "an answer was not written: the mapping's statement or the shop's function for it fails; correct it with `vestnik source edit`"
-                );
-                Ok(StatusChangeOutcome::Denied(current_order.current_status()).into())
-            }
-            Err(QueryError::Postgres(error)) if is_refusal(&error) => {
-                tracing::info!(
-                    error = db::reason(&error),
-                    "the shop's table refused a change of status"
-                );
-                Ok(refused(&current_order, &error).into())
+            Err(QueryError::Postgres(error)) => {
+                Ok(failure::outcome(&*client, &current_order, change, error).await?.into())
             }
             applied => applied,
         }

@@ -25,6 +25,13 @@ pub(super) fn is_broken_statement(error: &tokio_postgres::Error) -> bool {
     !is_raised(error) && code.is_some_and(|code| matches!(code, "08P01" | "22P02") || code.starts_with("42"))
 }
 
+/// Whether another transaction, usually of the shop's application, held a lock for too long. A later attempt can
+/// succeed.
+pub(super) fn is_locked(error: &tokio_postgres::Error) -> bool {
+    const LOCKED: [SqlState; 2] = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| LOCKED.contains(code)) && !is_raised(error)
+}
+
 /// Whether Postgres, or a trigger or constraint of the shop, rejected the new values of the row.
 pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     let code = error.code().map(SqlState::code);

@@ -240,3 +240,48 @@ async fn a_column_with_a_foreign_key_is_not_proposed_as_a_name() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn a_column_that_holds_nothing_in_any_row_is_the_last_choice_for_the_number_and_a_guess() {
+    let database = Database::fresh().await;
+    let columns = "id int primary key, shop_id int, state text, reference text";
+    let tables = format!(
+        "create table bare_orders ({columns}); insert into bare_orders values (1, 7, 'new'), (2, 7, 'new'); \
+         create table other_orders ({columns}, ticket_no text); insert into other_orders values (1, 7, 'new', null, 'T1'); \
+         create table new_orders ({columns})"
+    );
+    database.client().await.batch_execute(&tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let said = propose("bare_orders").await;
+    let guess = "# a guess to confirm: reference is the number: no row has a value in it, and an order without one is shown by its key\nnumber = ";
+    assert!(said.contains(guess), "{said}");
+    assert!(propose("other_orders").await.contains("number = \"ticket_no\""));
+    let said = propose("new_orders").await;
+    assert!(
+        said.contains("number = \"reference\"") && !said.contains("is the number"),
+        "a table without rows says nothing: {said}"
+    );
+}
+
+#[tokio::test]
+async fn a_column_that_cannot_hold_the_key_of_a_store_is_not_asked_about() {
+    let database = Database::fresh().await;
+    let tables = "create table spaces (id text primary key); create table users (id text primary key); \
+        create table json_booking (id serial primary key, location jsonb, user_id text references users, space_id text references spaces, \
+            status text default 'pending'); \
+        create table text_booking (id serial primary key, location text, space_id text references spaces, status text default 'pending'); \
+        create table dated_booking (id serial primary key, venue timestamptz, shop boolean, space_id text references spaces, status text default 'pending')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let leads = "Perhaps one of these, with the table to which it leads: space_id (public.spaces).";
+    for table in ["json_booking", "dated_booking"] {
+        let said = propose(table).await;
+        let asked = format!("# ? which column says whose order it is? {leads}");
+        assert!(said.contains(&asked) && said.contains("\n# store = \n"), "{said}");
+    }
+    let said = propose("text_booking").await;
+    let asked = format!(
+        "is location the store that prepares the order, or a place where the customer is? {leads} Where there is one store only"
+    );
+    assert!(said.contains(&asked), "{said}");
+}
