@@ -34,6 +34,7 @@ mod recorder;
 mod redact;
 pub mod registry;
 mod repair;
+mod row_policy;
 pub mod sql;
 pub mod status_change;
 mod status_words;

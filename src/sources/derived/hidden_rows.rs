@@ -5,11 +5,12 @@
 use std::collections::HashSet;
 
 use super::super::Source;
-use super::super::access;
+use super::super::row_policy;
 use super::compute::Computed;
 use super::failure::Failure;
 use super::function;
 use super::project::PublishedResults;
+use super::reader;
 use super::written_rows::WrittenRows;
 use crate::infra::db::Transaction;
 
@@ -68,11 +69,12 @@ async fn row_security(
     source: &Source,
 ) -> Result<Option<RowSecurity>, tokio_postgres::Error> {
     let active = format!(
-        "select quote_ident(r.rolname), {} \
+        "select quote_ident(r.rolname), {}, {} \
          from pg_proc f join pg_roles r on r.oid = f.proowner and not r.rolsuper and not r.rolbypassrls cross join pg_class c \
          where f.oid = to_regprocedure($1) and c.oid = to_regclass($2) and c.relrowsecurity \
            and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage'))",
-        access::lets_every_row("c.oid", "'r'", "r.oid")
+        row_policy::lets_every_row("c.oid", "'r'", "r.oid"),
+        row_policy::remedy("c.oid", "'r'", "r.oid", "c.oid")
     );
     let table = &source.mapping.table;
     let found = transaction
@@ -82,9 +84,9 @@ async fn row_security(
     let role: &str = row.try_get(0)?;
     Ok(Some(RowSecurity {
         reason: format!(
-            "row level security of {table} hides written orders from role {role}, which reads the expressions, so nobody sees them: \
-             create policy vestnik_select on {table} for select to {role} using (true), and give orders that are not to be seen the \
-             status hidden"
+            "row level security of {table} hides written orders from role {role}, which reads the expressions, so nobody sees them: {}; \
+             give orders that are not to be seen the status hidden",
+            row_policy::advice(row.try_get(2)?, role, &reader::own_role(role))
         ),
         is_open: row.try_get(1)?,
     }))

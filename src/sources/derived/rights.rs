@@ -2,8 +2,9 @@
 //! `vestnik serve` must be able to read the table of orders, and to run the SQL statements that save people's answers.
 //! A second role runs the expressions, and row level security must not hide rows from this role.
 
-use super::super::access::{self, Access};
+use super::super::access::Access;
 use super::super::catalog::Table;
+use super::super::row_policy;
 use super::super::sql::ident;
 use super::{Derived, function, reader};
 use crate::domain::event::SourceId;
@@ -43,14 +44,6 @@ impl Command {
             Self::Insert => "a",
             Self::Update => "w",
             Self::Delete => "d",
-        }
-    }
-
-    /// The end of a `create policy` statement that allows this command on every row.
-    fn every_row(self) -> &'static str {
-        match self {
-            Self::Insert => "with check (true)",
-            Self::Select | Self::Update | Self::Delete => "using (true)",
         }
     }
 }
@@ -107,11 +100,12 @@ pub(super) async fn of_serving_roles(
              has_schema_privilege(r.oid, n.oid, 'usage'), \
              case $3 when 'delete' then has_table_privilege(r.oid, c.oid, $3) else has_any_column_privilege(r.oid, c.oid, $3) end, \
              c.relrowsecurity and not r.sees_all and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) and not {}, \
-             {} \
+             {}, {} \
          from named join pg_class c on c.oid = named.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') \
          join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1",
-        access::lets_every_row("c.oid", "$4", "r.oid"),
-        access::has_policy("c.oid", "$4", "r.oid")
+        row_policy::lets_every_row("c.oid", "$4", "r.oid"),
+        row_policy::has_policy("c.oid", "$4", "r.oid"),
+        row_policy::remedy("c.oid", "$4", "r.oid", "$5")
     );
     let mut access = Access::default();
     for need in needs(table, derived) {
@@ -119,7 +113,10 @@ pub(super) async fn of_serving_roles(
         let of_schema = format!("{}.{name}", ident(&table.schema));
         let first = if name.contains('.') { name } else { &of_schema };
         let (verb, policy) = (command.as_str(), command.policy());
-        for row in client.query(&rights, &[first, name, &verb, &policy]).await? {
+        for row in client
+            .query(&rights, &[first, name, &verb, &policy, &table.oid])
+            .await?
+        {
             of_role(&row, &need, &mut access)?;
         }
     }
@@ -174,9 +171,8 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
         (false, _) => {}
         (true, false) => {
             let says = format!(
-                "{place}row level security of {table} lets role {role} {verb} no row, {consequence}: \
-                 create policy vestnik_{verb} on {table} for {verb} to {role} {}",
-                command.every_row()
+                "{place}row level security of {table} lets role {role} {verb} no row, {consequence}: {}",
+                row_policy::advice(row.try_get(7)?, role, row_policy::OWN_ROLE)
             );
             add(&mut access.missing, says);
         }
@@ -268,10 +264,11 @@ fn words(sql: &str) -> Vec<String> {
 
 /// Finds tables with row level security among the tables that the mapping's expressions read. A policy may hide rows
 /// without an error, and then orders are missing. `source` is the id of the attached source. `None`: the source is not
-/// attached yet.
+/// attached yet. `orders` is the shop's table of orders.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,
     source: Option<SourceId>,
+    orders: &Table,
     reads: impl Iterator<Item = &String>,
 ) -> Result<Access, tokio_postgres::Error> {
     // The role that runs the expressions is the owner of the source's function. Before the function exists, it is the
@@ -287,10 +284,11 @@ pub(super) async fn of_expressions(
         "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
                  and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true) \
                  and not {}, \
-             {} \
+             {}, {} \
          from pg_class c where c.oid = to_regclass($1)",
-        access::lets_every_row("c.oid", "'r'", "to_regrole($2)"),
-        access::has_policy("c.oid", "'r'", "to_regrole($2)")
+        row_policy::lets_every_row("c.oid", "'r'", "to_regrole($2)"),
+        row_policy::has_policy("c.oid", "'r'", "to_regrole($2)"),
+        row_policy::remedy("c.oid", "'r'", "to_regrole($2)", "$3")
     );
     let signature = source.map(function::signature);
     let role: String = client
@@ -299,7 +297,7 @@ pub(super) async fn of_expressions(
         .try_get(0)?;
     let mut access = Access::default();
     for table in reads {
-        let Some(row) = client.query_opt(&row_security, &[table, &role]).await? else {
+        let Some(row) = client.query_opt(&row_security, &[table, &role, &orders.oid]).await? else {
             continue;
         };
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
@@ -309,8 +307,8 @@ pub(super) async fn of_expressions(
                  have every row, or orders are not seen"
             )),
             (true, false) => access.missing.push(format!(
-                "row level security lets role {role}, which reads the expressions, select no row of {table}, so its orders are not seen: \
-                 create policy vestnik_select on {table} for select to {role} using (true)"
+                "row level security lets role {role}, which reads the expressions, select no row of {table}, so its orders are not seen: {}",
+                row_policy::advice(row.try_get(2)?, &role, &reader::own_role(&role))
             )),
         }
     }

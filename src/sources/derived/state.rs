@@ -35,7 +35,7 @@ pub(in crate::sources) async fn examine(
         .chain(derived.watch.iter().map(|watch| &watch.table))
         .cloned()
         .collect();
-    let hidden = rights::of_expressions(client, Some(source), reads.iter()).await?;
+    let hidden = rights::of_expressions(client, Some(source), table, reads.iter()).await?;
     troubles.extend(hidden.missing);
     let Access { missing, mut notes } = rights::of_serving_roles(client, table, derived).await?;
     notes.extend(hidden.notes);
