@@ -9,6 +9,7 @@ mod attaching;
 mod elsewhere;
 mod failing_sql;
 mod faults;
+mod hidden_rows;
 mod kept_answers;
 mod keys;
 mod proposing;

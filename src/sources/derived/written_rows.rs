@@ -37,6 +37,13 @@ impl WrittenRows {
         }
     }
 
+    /// Records that the table was emptied. The caller must pass this between the writes before and after it.
+    pub fn truncate(&mut self) {
+        for row in self.rows.values_mut() {
+            row.is_gone = true;
+        }
+    }
+
     /// Whether the last write of the row deleted it or gave it another key. `None`: the row was not written.
     pub fn is_gone(&self, key: &str) -> Option<bool> {
         self.rows.get(key).map(|row| row.is_gone)
