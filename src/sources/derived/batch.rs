@@ -302,12 +302,13 @@ async fn compute_orders(
          select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
          from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
     let published = PublishedResults::lock(transaction, source, keys).await?;
-    let computed = compute(transaction, source, derived, keys, &published).await?;
-    let hidden = hidden_rows::find(transaction, source, keys, &computed, &published, rows).await?;
+    let mut computed = compute(transaction, source, derived, keys, &published).await?;
+    hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
     let Computed {
         mut orders,
         without_store,
-        mut failures,
+        hidden,
+        failures,
     } = computed;
     replace(transaction, source, &mut orders, &published, rows, publish).await?;
     if !without_store.is_empty() {
@@ -318,8 +319,7 @@ async fn compute_orders(
             .await?;
     }
     let mut unseen = without_store;
-    unseen.extend(hidden.iter().map(|failure| failure.key.clone()));
-    failures.extend(hidden);
+    unseen.extend(hidden);
     done.readable_again += failure::save(transaction, source.id, keys, &failures, &unseen).await?;
     done.failures.extend(failures);
     Ok((published, orders))
@@ -336,8 +336,8 @@ async fn replace(
     rows: &WrittenRows,
     publish: Publish<'_>,
 ) -> Result<(), QueryError> {
-    const QUEUE: &str = "insert into vestnik.vst_change (source, watch, key, at) \
-         select $1, $4, key, coalesce(at, clock_timestamp()) from unnest($2::text[], $3::timestamptz[]) w (key, at)";
+    const QUEUE: &str = "insert into vestnik.vst_change (source, key, at) \
+         select $1, key, coalesce(at, clock_timestamp()) from unnest($2::text[], $3::timestamptz[]) w (key, at)";
     let is_replaced = |order: &mut Projected| published.is_known(&order.key) && rows.is_replaced(&order.key);
     let keys: BTreeSet<String> = orders.extract_if(.., is_replaced).map(|order| order.key).collect();
     if keys.is_empty() {
@@ -345,9 +345,7 @@ async fn replace(
     }
     let written: Vec<_> = keys.iter().map(|key| publish.at(key)).collect();
     let keys: Vec<String> = keys.into_iter().collect();
-    transaction
-        .execute(QUEUE, &[&source.id.0, &keys, &written, &AGAIN])
-        .await?;
+    transaction.execute(QUEUE, &[&source.id.0, &keys, &written]).await?;
     Ok(())
 }
 
