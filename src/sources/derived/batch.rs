@@ -13,6 +13,7 @@ use super::affected_orders;
 use super::compute::{Computed, DERIVE_MS, compute};
 use super::existing_orders;
 use super::failure::{self, Failure, NO_ORDER, WatchFailure};
+use super::hidden_items;
 use super::hidden_rows;
 use super::install;
 use super::missed::project_again;
@@ -304,6 +305,7 @@ async fn compute_orders(
     let published = PublishedResults::lock(transaction, source, keys).await?;
     let mut computed = compute(transaction, source, derived, keys, &published).await?;
     hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
+    hidden_items::find(transaction, source, derived, &mut computed, &published, publish).await?;
     let Computed {
         mut orders,
         without_store,

@@ -11,6 +11,7 @@ mod compute;
 mod existing_orders;
 mod failure;
 mod function;
+mod hidden_items;
 mod hidden_rows;
 mod install;
 mod joins;

@@ -9,6 +9,7 @@ use super::super::sql::ident;
 use super::{Derived, function, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
+use tokio_postgres::types::ToSql;
 
 /// A table that an SQL statement for people's answers uses, and the command that the statement runs on the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +223,21 @@ fn uses(sql: &str) -> Vec<Use> {
     uses
 }
 
+/// The names of the tables that the SQL query `sql` reads. A name in the result may belong to no table.
+pub(super) fn tables(sql: &str) -> Vec<String> {
+    let reads = uses(sql).into_iter().filter(|named| named.command == Command::Select);
+    let is_whole = |name: &String| name.split('.').all(|part| !part.is_empty());
+    reads.map(|named| named.name).filter(is_whole).collect()
+}
+
+/// Returns an SQL expression for the OID of the table with the name `name`, as a mapping writes it: first in the schema
+/// `schema`. Both are SQL expressions for texts. Null: no table has this name.
+pub(super) fn named_table(name: &str, schema: &str) -> String {
+    format!(
+        "coalesce(to_regclass(case when strpos({name}, '.') = 0 then {schema} || '.' || {name} end), to_regclass({name}))"
+    )
+}
+
 /// The words of an SQL statement, without string literals. A name with its schema is one word, and quoted names keep
 /// their quotes. Unquoted words are in lower case.
 fn words(sql: &str) -> Vec<String> {
@@ -284,11 +300,12 @@ pub(super) async fn of_expressions(
         "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
                  and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true) \
                  and not {}, \
-             {}, {} \
-         from pg_class c where c.oid = to_regclass($1)",
+             {}, {}, format('%I.%I', n.nspname, c.relname) \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {}",
         row_policy::lets_every_row("c.oid", "'r'", "to_regrole($2)"),
         row_policy::has_policy("c.oid", "'r'", "to_regrole($2)"),
-        row_policy::remedy("c.oid", "'r'", "to_regrole($2)", "$3")
+        row_policy::remedy("c.oid", "'r'", "to_regrole($2)", "$3"),
+        named_table("$1", "$4")
     );
     let signature = source.map(function::signature);
     let role: String = client
@@ -296,10 +313,17 @@ pub(super) async fn of_expressions(
         .await?
         .try_get(0)?;
     let mut access = Access::default();
-    for table in reads {
-        let Some(row) = client.query_opt(&row_security, &[table, &role, &orders.oid]).await? else {
+    let mut seen = Vec::new();
+    for name in reads {
+        let parameters: [&(dyn ToSql + Sync); 4] = [name, &role, &orders.oid, &ident(&orders.schema)];
+        let Some(row) = client.query_opt(&row_security, &parameters).await? else {
             continue;
         };
+        let table: String = row.try_get(3)?;
+        if seen.contains(&table) {
+            continue;
+        }
+        seen.push(table.clone());
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
             (false, _) => {}
             (true, true) => access.notes.push(format!(

@@ -31,10 +31,10 @@ pub(in crate::sources) async fn examine(
     const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
     const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
     let mut troubles = failure::lines(client, source, name, &table.schema).await?;
-    let reads: Vec<String> = std::iter::once(&table.quoted)
-        .chain(derived.watch.iter().map(|watch| &watch.table))
-        .cloned()
-        .collect();
+    let mut reads = vec![table.quoted.clone()];
+    reads.extend(derived.watch.iter().map(|watch| watch.table.clone()));
+    reads.extend(rights::tables(&derived.from));
+    reads.extend(derived.items.iter().flat_map(|items| rights::tables(items)));
     let hidden = rights::of_expressions(client, Some(source), table, reads.iter()).await?;
     troubles.extend(hidden.missing);
     let Access { missing, mut notes } = rights::of_serving_roles(client, table, derived).await?;

@@ -1,4 +1,4 @@
-//! Rows that row level security hides from the role that computes the orders.
+//! Rows that row level security hides from the role that computes the orders: rows of orders, and rows of their items.
 
 use serde_json::json;
 use vestnik::sources::health;
@@ -130,6 +130,36 @@ async fn an_order_that_people_see_keeps_its_values_and_its_answer_while_a_policy
         (&json!("order_changed"), &json!("ready"), &json!("Ring twice"))
     );
     assert_eq!(event["data"]["promised_minutes"], 25);
+    shop.settle().await;
+    assert_eq!(troubles(&shop).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn items_that_a_policy_hides_are_reported_and_come_when_it_shows_them() {
+    let mut shop = shop_with_policy("spree_line_items", "true").await;
+    shop.write(&order(1)).await;
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    hide(&shop, "spree_line_items").await;
+    shop.write(TOUCH).await;
+    assert_eq!(shop.event("1").await["type"], "order_changed");
+    shop.write(&order(2)).await;
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    shop.settle().await;
+    let found = troubles(&shop).await;
+    let hides = "row level security of public.spree_line_items holds for role vestnik_reader, which reads the expressions, and open orders have no items";
+    assert!(
+        found.len() == 1 && found[0].starts_with(hides) && found[0].contains("; now for 2 orders"),
+        "{found:#?}"
+    );
+
+    mend(&shop, "spree_line_items").await;
+    for _ in 0..2 {
+        let event = shop.event("1").await;
+        assert_eq!(
+            (&event["type"], &event["data"]["items"][0]["name"]),
+            (&json!("order_changed"), &json!("Burger"))
+        );
+    }
     shop.settle().await;
     assert_eq!(troubles(&shop).await, Vec::<String>::new());
 }
