@@ -6,6 +6,7 @@ use crate::infra::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::mapping::{ItemsRef, Mapping};
+use super::row_policy;
 
 /// The rights that a role lacks on the tables of a source, and warnings about row level security.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
             .chain(primary.iter().map(String::as_str));
         let read: Vec<&str> = read.collect();
         grants(client, &found, "select", &read, "items are missing", &mut access).await?;
-        access.extend(policies(client, &found, &[("r", "select", "items are missing")]).await?);
+        access.extend(policies(client, table, &found, &[("r", "select", "items are missing")]).await?);
     }
     Ok(access)
 }
@@ -159,54 +160,28 @@ pub async fn row_security(
     let select = ("r", "select", "lists are empty");
     let update = ("w", "update", "answers change nothing");
     match mapping.answer.has_own_words() {
-        true => policies(client, table, &[select]).await,
-        false => policies(client, table, &[select, update]).await,
+        true => policies(client, table, table, &[select]).await,
+        false => policies(client, table, table, &[select, update]).await,
     }
 }
 
-/// Returns an SQL condition: row level security of the table has a policy that lets the role run the command on some
-/// rows. `table` and `role` are SQL expressions for OIDs. `command` is an SQL expression for the command's letter in
-/// `pg_policy.polcmd`.
-pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
-    format!(
-        "exists (select from pg_policy p where p.polrelid = {table} and p.polcmd::text in ({command}, '*') and p.polpermissive \
-             and (p.polroles = '{{0}}' or exists (select from unnest(p.polroles) o where pg_has_role({role}, o, 'usage'))))"
-    )
-}
-
-/// Returns an SQL condition: row level security lets the role run the command on every row of the table. The parameters
-/// are those of [`has_policy`]. Only a policy with the condition `true` counts, because another condition may hide
-/// rows.
-pub(super) fn lets_every_row(table: &str, command: &str, role: &str) -> String {
-    let applies = format!(
-        "p.polrelid = {table} and p.polcmd::text in ({command}, '*') \
-             and (p.polroles = '{{0}}' or exists (select from unnest(p.polroles) o where pg_has_role({role}, o, 'usage')))"
-    );
-    let using = "pg_get_expr(p.polqual, p.polrelid)";
-    let check = "pg_get_expr(p.polwithcheck, p.polrelid)";
-    let is_true = format!(
-        "coalesce(case {command}::text when 'r' then {using} when 'd' then {using} else coalesce({check}, {using}) end = 'true' and ({command}::text = 'a' or {using} = 'true'), false)"
-    );
-    format!(
-        "(exists (select from pg_policy p where {applies} and p.polpermissive and {is_true}) \
-             and not exists (select from pg_policy p where {applies} and not p.polpermissive and not {is_true}))"
-    )
-}
-
+/// Checks the policies of `table`, one of the tables of a source. `orders` is its table of orders.
 async fn policies(
     client: &impl GenericClient,
+    orders: &Table,
     table: &Table,
     commands: &[(&str, &str, &str)],
 ) -> Result<Access, catalog::Error> {
     const ROLE: &str = "(select oid from pg_roles where rolname = current_user)";
     let policy = format!(
-        "select row_security_active($1::oid) and not {}, quote_ident(current_user), {}",
-        lets_every_row("$1", "$2", ROLE),
-        has_policy("$1", "$2", ROLE)
+        "select row_security_active($1::oid) and not {}, quote_ident(current_user), {}, {}",
+        row_policy::lets_every_row("$1", "$2", ROLE),
+        row_policy::has_policy("$1", "$2", ROLE),
+        row_policy::remedy("$1", "$2", ROLE, "$3")
     );
     let mut access = Access::default();
     for (code, command, what) in commands {
-        let row = client.query_one(&policy, &[&table.oid, code]).await?;
+        let row = client.query_one(&policy, &[&table.oid, code, &orders.oid]).await?;
         let role: &str = row.try_get(1)?;
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(2)?) {
             (false, _) => {}
@@ -215,8 +190,9 @@ async fn policies(
                 table.quoted
             )),
             (true, false) => access.missing.push(format!(
-                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
-                table.quoted
+                "row level security of {} lets {role} {command} no row, so {what}: {}",
+                table.quoted,
+                row_policy::advice(row.try_get(3)?, role, row_policy::OWN_ROLE)
             )),
         }
     }

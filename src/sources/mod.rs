@@ -34,6 +34,7 @@ mod recorder;
 mod redact;
 pub mod registry;
 mod repair;
+mod row_policy;
 pub mod sql;
 mod statement_uses;
 pub mod status_change;

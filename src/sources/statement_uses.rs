@@ -107,6 +107,18 @@ pub(super) fn uses(sql: &str) -> Vec<Use> {
     uses
 }
 
+/// The names of the tables that the SQL query `sql` reads. A name in the result may belong to no table.
+pub(super) fn tables(sql: &str) -> Vec<String> {
+    let mut tables = Vec::new();
+    for Use { name, command, .. } in uses(sql) {
+        let is_whole = name.split('.').all(|part| !part.is_empty());
+        if command == Command::Select && is_whole && !tables.contains(&name) {
+            tables.push(name);
+        }
+    }
+    tables
+}
+
 /// The functions that an SQL statement calls, in the order of its text. A name in the result may belong to no function.
 pub(super) fn calls(sql: &str) -> Vec<Call> {
     let words = words(sql);

@@ -12,6 +12,7 @@ mod change_of_kind;
 mod elsewhere;
 mod failing_sql;
 mod faults;
+mod hidden_rows;
 mod kept_answers;
 mod keys;
 mod proposing;

@@ -13,13 +13,14 @@ use super::affected_orders;
 use super::compute::{Computed, DERIVE_MS, compute};
 use super::existing_orders;
 use super::failure::{self, Failure, NO_ORDER, WatchFailure};
+use super::hidden_items;
 use super::hidden_rows;
 use super::install;
 use super::missed::project_again;
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use super::queued_orders::QueuedOrders;
-use super::watch::GONE;
+use super::watch::{AGAIN, GONE};
 use super::write;
 use super::written_rows::WrittenRows;
 use super::{Derived, projection};
@@ -165,13 +166,17 @@ async fn take(
         let (watch, key): (i16, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         match (watch, key) {
             (-1, _) => taken.all_rows = true,
-            (0, None) => taken.is_truncated = true,
+            (0, None) => {
+                taken.is_truncated = true;
+                taken.rows.truncate();
+            }
             (_, None) => taken.is_watched_truncated = true,
             (0 | GONE, Some(key)) => {
                 let xid: &str = row.try_get(4)?;
                 taken.rows.change(&key, watch == GONE, xid.parse().unwrap_or_default());
                 taken.add(key, row.try_get(3)?);
             }
+            (AGAIN, Some(key)) => taken.add(key, row.try_get(3)?),
             (number, Some(value)) => taken.leads.push(Lead {
                 watch: usize::from(number.unsigned_abs()),
                 value,
@@ -192,7 +197,9 @@ async fn take(
         count += retried.keys.len() + retried.watches.len();
         let now = OffsetDateTime::now_utc();
         for key in retried.keys {
-            taken.rows.retried.insert(key.clone());
+            if !taken.is_truncated {
+                taken.rows.retried.insert(key.clone());
+            }
             taken.add(key, now);
         }
         taken.retried_watches = retried.watches;
@@ -296,12 +303,14 @@ async fn compute_orders(
          select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
          from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
     let published = PublishedResults::lock(transaction, source, keys).await?;
-    let computed = compute(transaction, source, derived, keys, &published).await?;
-    let hidden = hidden_rows::find(transaction, source, keys, &computed, &published, rows).await?;
+    let mut computed = compute(transaction, source, derived, keys, &published).await?;
+    hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
+    hidden_items::find(transaction, source, derived, &mut computed, &published, publish).await?;
     let Computed {
         mut orders,
         without_store,
-        mut failures,
+        hidden,
+        failures,
     } = computed;
     replace(transaction, source, &mut orders, &published, rows, publish).await?;
     if !without_store.is_empty() {
@@ -312,8 +321,7 @@ async fn compute_orders(
             .await?;
     }
     let mut unseen = without_store;
-    unseen.extend(hidden.iter().map(|failure| failure.key.clone()));
-    failures.extend(hidden);
+    unseen.extend(hidden);
     done.readable_again += failure::save(transaction, source.id, keys, &failures, &unseen).await?;
     done.failures.extend(failures);
     Ok((published, orders))
@@ -330,7 +338,7 @@ async fn replace(
     rows: &WrittenRows,
     publish: Publish<'_>,
 ) -> Result<(), QueryError> {
-    const AGAIN: &str = "insert into vestnik.vst_change (source, key, at) \
+    const QUEUE: &str = "insert into vestnik.vst_change (source, key, at) \
          select $1, key, coalesce(at, clock_timestamp()) from unnest($2::text[], $3::timestamptz[]) w (key, at)";
     let is_replaced = |order: &mut Projected| published.is_known(&order.key) && rows.is_replaced(&order.key);
     let keys: BTreeSet<String> = orders.extract_if(.., is_replaced).map(|order| order.key).collect();
@@ -339,7 +347,7 @@ async fn replace(
     }
     let written: Vec<_> = keys.iter().map(|key| publish.at(key)).collect();
     let keys: Vec<String> = keys.into_iter().collect();
-    transaction.execute(AGAIN, &[&source.id.0, &keys, &written]).await?;
+    transaction.execute(QUEUE, &[&source.id.0, &keys, &written]).await?;
     Ok(())
 }
 

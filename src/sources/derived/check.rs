@@ -85,7 +85,7 @@ pub async fn check(
         ));
     }
     let source = attached::find(&*transaction, table).await?.map(|attached| attached.id);
-    let of_expressions = rights::of_expressions(transaction, source, reads.keys()).await?;
+    let of_expressions = rights::of_expressions(transaction, source, table, reads.keys()).await?;
     let of_serving = rights::of_serving_roles(transaction, table, derived).await?;
     for access in [of_expressions, of_serving] {
         findings.warnings.extend(access.missing.into_iter().chain(access.notes));

@@ -29,6 +29,8 @@ pub(super) struct Computed {
     /// The keys of orders that no store receives: the expression of the store fails, and no store has received the
     /// order before.
     pub without_store: Vec<String>,
+    /// The keys of orders that no store receives, because row level security hides their rows.
+    pub hidden: Vec<String>,
     /// The expressions that failed, each with the key of its order.
     pub failures: Vec<Failure>,
 }

@@ -13,7 +13,7 @@ use crate::infra::db::{self, GenericClient, Transaction};
 const NAMED_FAILURES: i64 = 5;
 /// Minimum time between two attempts to compute the same failing order, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
-/// The value of [`Failure::place`] for an order whose row is hidden by row level security.
+/// The value of [`Failure::place`] for an order whose row is hidden by row level security, or whose items may be.
 const ROW_SECURITY: &str = "row level security";
 /// Maximum number of orders of a source that are saved as hidden by row level security. The oldest ones are deleted.
 const HIDDEN_ORDERS: i64 = 10_000;
@@ -55,7 +55,7 @@ impl Failure {
         }
     }
 
-    /// The failure that row level security hides the row of the order `key`.
+    /// The failure that row level security hides the row of the order `key`, or may hide the rows of its items.
     pub fn hidden_row(key: &str, reason: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// Whether the order failed because row level security hides its row, and not because an expression of the mapping
+    /// Whether the order failed because row level security hides its row or may hide its items, and not because an expression of the mapping
     /// failed.
     pub fn is_hidden_row(&self) -> bool {
         self.place == ROW_SECURITY

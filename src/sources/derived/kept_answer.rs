@@ -68,6 +68,25 @@ impl KeptAnswer {
         serde_json::from_str(member(&members, MEMBER)?).ok()
     }
 
+    /// The order's values `data`, a JSON object, without the answer that [`Self::laid_over`] has added to them. `None`:
+    /// they have none.
+    pub fn taken_off(data: &str) -> Option<String> {
+        let kept = Self::read(data)?;
+        let Json::Object(members) = Json::read(data) else {
+            return None;
+        };
+        let minutes = kept.minutes.map(|minutes| minutes.to_string());
+        let reason = kept.reason.map(|reason| serde_json::Value::from(reason).to_string());
+        let is_laid = |name: &str, value: &str| match name {
+            MEMBER => true,
+            "minutes" => minutes.as_deref() == Some(value),
+            "reason" => reason.as_deref() == Some(value),
+            _ => false,
+        };
+        let own = members.iter().filter(|(name, value)| !is_laid(name, value));
+        Some(object(own.map(|(name, value)| (name.as_str(), *value))))
+    }
+
     /// The order's values `data`, a JSON object, with this answer. The result has the same spacing as
     /// `json_build_object` of Postgres. `None`: nothing of the answer is kept.
     pub fn laid_over(&self, data: &str) -> Option<String> {
@@ -98,12 +117,16 @@ impl KeptAnswer {
             .iter()
             .map(|(name, value)| (name.as_str(), *value))
             .filter(|(name, _)| !laid.iter().any(|(laid, _)| laid == name));
-        let all = own.chain(laid.iter().copied());
-        let texts: Vec<String> = all
-            .map(|(name, value)| format!("{} : {value}", serde_json::Value::from(name)))
-            .collect();
-        Some(format!("{{{}}}", texts.join(", ")))
+        Some(object(own.chain(laid.iter().copied())))
     }
+}
+
+/// A JSON object with these members, with the spacing of Postgres' `json_build_object`.
+fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let texts: Vec<String> = members
+        .map(|(name, value)| format!("{} : {value}", serde_json::Value::from(name)))
+        .collect();
+    format!("{{{}}}", texts.join(", "))
 }
 
 #[cfg(test)]
@@ -134,6 +157,15 @@ mod tests {
         assert_eq!(KeptAnswer::now(Some(&laid), "preparing", None), accepted);
         let none = KeptAnswer::now(None, "preparing", pressed(Status::Preparing, None, None));
         assert_eq!(none.laid_over("{}"), None);
+        for (laid, own) in [
+            (r#"{"total" : 19.00}"#, r#"{"total" : 19.00}"#),
+            (r#"{"minutes" : 15}"#, r#"{"minutes" : 15}"#),
+        ] {
+            let laid = accepted.laid_over(laid).unwrap();
+            assert_eq!(KeptAnswer::taken_off(&laid).as_deref(), Some(own));
+            assert_eq!(accepted.laid_over(own), Some(laid));
+        }
+        assert_eq!(KeptAnswer::taken_off(r#"{"minutes" : 15}"#), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::infra::db::{GenericClient, Transaction};
 
 use super::function::OneValue;
 use super::savepoint_query::{Attempt, end};
+use super::watch::AGAIN;
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
@@ -27,7 +28,7 @@ pub(in crate::sources) async fn not_projected(
     // An order that is in the queue, or that waits for its items, is not missed, because the projector will publish it
     // soon. A queue row with `watch = -1` means that the projector will compute all orders of the source soon.
     // Attaching a source or changing its mapping adds this row.
-    const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch = 0 and key = any ($2) \
+    const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch in (0, $3::int2) and key = any ($2) \
          union select key from vestnik.vst_wait where source = $1 and key = any ($2) \
          union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = -1)";
     let mut keys = Vec::new();
@@ -37,7 +38,7 @@ pub(in crate::sources) async fn not_projected(
     if keys.is_empty() {
         return Ok(keys);
     }
-    for row in transaction.query(ON_THE_WAY, &[&source.0, &keys]).await? {
+    for row in transaction.query(ON_THE_WAY, &[&source.0, &keys, &AGAIN]).await? {
         let on_the_way: &str = row.try_get(0)?;
         keys.retain(|key| key != on_the_way);
     }
@@ -99,13 +100,14 @@ async fn visible(
 }
 
 /// Puts the orders with these keys into the queue `vst_change`, so that the projector (a background task) computes
-/// them.
+/// them. This is no write of their rows: a row that is gone stays gone.
 pub(in crate::sources) async fn project_again(
     client: &impl GenericClient,
     source: SourceId,
     keys: &[String],
 ) -> Result<(), tokio_postgres::Error> {
-    const QUEUE: &str = "insert into vestnik.vst_change (source, key) select $1, key from unnest($2::text[]) key";
-    client.execute(QUEUE, &[&source.0, &keys]).await?;
+    const QUEUE: &str =
+        "insert into vestnik.vst_change (source, watch, key) select $1, $3, key from unnest($2::text[]) key";
+    client.execute(QUEUE, &[&source.0, &keys, &AGAIN]).await?;
     Ok(())
 }

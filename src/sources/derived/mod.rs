@@ -14,6 +14,7 @@ mod existing_orders;
 mod failure;
 mod fractions;
 mod function;
+mod hidden_items;
 mod hidden_rows;
 mod install;
 mod joins;

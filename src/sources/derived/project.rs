@@ -168,6 +168,18 @@ impl PublishedResults {
         of_key.map(|(_, store)| store.clone()).collect()
     }
 
+    /// The order with this key in each of its stores, with the values that clients last received. A person's answer is
+    /// left out: [`publish_changes`] adds it again.
+    pub fn kept(&self, key: &str, derived: &Derived) -> Vec<Projected> {
+        let of_key = self.before.iter().filter(|((known, _), _)| known == key);
+        let kept = of_key.map(|((_, store), before)| {
+            let data = KeptAnswer::taken_off(&before.data).unwrap_or_else(|| before.data.clone());
+            let (store, status) = (Some(store.clone()), Some(before.shop_status.clone()));
+            Projected::new(key.to_owned(), store, status, data, derived)
+        });
+        kept.collect()
+    }
+
     /// Whether clients of any store can see the order with this key.
     pub fn is_known(&self, key: &str) -> bool {
         self.before.keys().any(|(known, _)| known == key)

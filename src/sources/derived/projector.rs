@@ -336,7 +336,7 @@ fn report(source: &Source, done: &Done, logged: &mut BTreeSet<(String, String)>)
             tracing::error!(
                 source = &*source.name,
                 %failure,
-                "row level security hides orders of a derived source: they are looked for again every 10 s"
+                "row level security hides orders of a derived source, or their items: they are looked for again every 10 s"
             );
             continue;
         }

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::super::Source;
 use super::project::PublishedResults;
-use super::watch::GONE;
+use super::watch::{AGAIN, GONE};
 use super::{Derived, affected_orders};
 use crate::infra::db::Transaction;
 
 /// The orders that the changes in the queue affect.
 #[derive(Debug, Default)]
 pub(super) struct QueuedOrders {
-    /// The keys of the orders whose own row was written.
+    /// The keys of the orders whose own row was written, or that are to be computed again.
     written: HashSet<String>,
     /// The keys of the orders that written rows of watched tables affect.
     watched: HashSet<String>,
@@ -42,7 +42,7 @@ impl QueuedOrders {
                 self.is_incomplete = true;
                 continue;
             };
-            if matches!(watch, 0 | GONE) {
+            if matches!(watch, 0 | GONE | AGAIN) {
                 self.written.insert(key);
                 continue;
             }

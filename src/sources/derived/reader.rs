@@ -12,6 +12,13 @@ use crate::infra::db::GenericClient;
 /// The name of the Postgres role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
 
+/// How the expressions get a role of their own, if they run with the rights of `role`, which attached the table.
+pub(super) fn own_role(role: &str) -> String {
+    format!(
+        "run `create role {ROLE} nologin; grant {ROLE} to {role}` as a superuser, and attach the table again as {role}"
+    )
+}
+
 /// Creates the role `vestnik_reader` if it is missing, and lets it read the tables `reads`. Returns false if the
 /// current role may not create `vestnik_reader` or grant it these rights. Then the expressions run with the rights of
 /// the role that attaches the table.

@@ -2,8 +2,9 @@
 //! `vestnik serve` must be able to read the table of orders, and to run the SQL statements that save people's answers.
 //! A second role runs the expressions, and row level security must not hide rows from this role.
 
-use super::super::access::{self, Access};
+use super::super::access::Access;
 use super::super::catalog::Table;
+use super::super::row_policy;
 use super::super::sql::ident;
 use super::super::statement_uses::{Columns, Command, Use, uses};
 use super::object_rights::SERVING;
@@ -19,14 +20,6 @@ fn policy(command: Command) -> &'static str {
         Command::Insert => "a",
         Command::Update => "w",
         Command::Delete => "d",
-    }
-}
-
-/// The end of a `create policy` statement that allows the command on every row.
-fn every_row(command: Command) -> &'static str {
-    match command {
-        Command::Insert => "with check (true)",
-        Command::Select | Command::Update | Command::Delete => "using (true)",
     }
 }
 
@@ -85,11 +78,12 @@ pub(super) async fn of_serving_roles(
              array(select quote_ident(a.attname) from (select attname, attnum, row_number() over (order by attnum) as place \
                      from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped) a \
                  where (a.attname::text = any ($6) or a.place = any ($7)) and $3 in ('insert', 'update') \
-                     and not has_column_privilege(r.oid, c.oid, a.attnum, $3) order by a.attnum) \
+                     and not has_column_privilege(r.oid, c.oid, a.attnum, $3) order by a.attnum), {} \
          from named join pg_class c on c.oid = named.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') \
          join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1",
-        access::lets_every_row("c.oid", "$4", "r.oid"),
-        access::has_policy("c.oid", "$4", "r.oid")
+        row_policy::lets_every_row("c.oid", "$4", "r.oid"),
+        row_policy::has_policy("c.oid", "$4", "r.oid"),
+        row_policy::remedy("c.oid", "$4", "r.oid", "$8")
     );
     let mut access = Access::default();
     for need in needs(table, derived) {
@@ -103,7 +97,7 @@ pub(super) async fn of_serving_roles(
         let of_schema = format!("{}.{name}", ident(&table.schema));
         let first = if name.contains('.') { name } else { &of_schema };
         let (verb, policy) = (command.as_str(), policy(*command));
-        let parameters: [&(dyn ToSql + Sync); 7] = [first, name, &verb, &policy, &is_all, &names, &places];
+        let parameters: [&(dyn ToSql + Sync); 8] = [first, name, &verb, &policy, &is_all, &names, &places, &table.oid];
         for row in client.query(&rights, &parameters).await? {
             of_role(&row, &need, &mut access)?;
         }
@@ -172,9 +166,8 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
         (false, _) => {}
         (true, false) => {
             let says = format!(
-                "{place}row level security of {table} lets role {role} {verb} no row, {consequence}: \
-                 create policy vestnik_{verb} on {table} for {verb} to {role} {}",
-                every_row(*command)
+                "{place}row level security of {table} lets role {role} {verb} no row, {consequence}: {}",
+                row_policy::advice(row.try_get(8)?, role, row_policy::OWN_ROLE)
             );
             add(&mut access.missing, says);
         }
@@ -188,12 +181,21 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     Ok(())
 }
 
+/// Returns an SQL expression for the OID of the table with the name `name`, as a mapping writes it: first in the schema
+/// `schema`. Both are SQL expressions for texts. Null: no table has this name.
+pub(super) fn named_table(name: &str, schema: &str) -> String {
+    format!(
+        "coalesce(to_regclass(case when strpos({name}, '.') = 0 then {schema} || '.' || {name} end), to_regclass({name}))"
+    )
+}
+
 /// Finds tables with row level security among the tables that the mapping's expressions read. A policy may hide rows
 /// without an error, and then orders are missing. `source` is the id of the attached source. `None`: the source is not
-/// attached yet.
+/// attached yet. `orders` is the shop's table of orders.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,
     source: Option<SourceId>,
+    orders: &Table,
     reads: impl Iterator<Item = &String>,
 ) -> Result<Access, tokio_postgres::Error> {
     // The role that runs the expressions is the owner of the source's function. Before the function exists, it is the
@@ -209,10 +211,12 @@ pub(super) async fn of_expressions(
         "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
                  and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true) \
                  and not {}, \
-             {} \
-         from pg_class c where c.oid = to_regclass($1)",
-        access::lets_every_row("c.oid", "'r'", "to_regrole($2)"),
-        access::has_policy("c.oid", "'r'", "to_regrole($2)")
+             {}, {}, format('%I.%I', n.nspname, c.relname) \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {}",
+        row_policy::lets_every_row("c.oid", "'r'", "to_regrole($2)"),
+        row_policy::has_policy("c.oid", "'r'", "to_regrole($2)"),
+        row_policy::remedy("c.oid", "'r'", "to_regrole($2)", "$3"),
+        named_table("$1", "$4")
     );
     let signature = source.map(function::signature);
     let role: String = client
@@ -220,10 +224,17 @@ pub(super) async fn of_expressions(
         .await?
         .try_get(0)?;
     let mut access = Access::default();
-    for table in reads {
-        let Some(row) = client.query_opt(&row_security, &[table, &role]).await? else {
+    let mut seen = Vec::new();
+    for name in reads {
+        let parameters: [&(dyn ToSql + Sync); 4] = [name, &role, &orders.oid, &ident(&orders.schema)];
+        let Some(row) = client.query_opt(&row_security, &parameters).await? else {
             continue;
         };
+        let table: String = row.try_get(3)?;
+        if seen.contains(&table) {
+            continue;
+        }
+        seen.push(table.clone());
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
             (false, _) => {}
             (true, true) => access.notes.push(format!(
@@ -231,8 +242,8 @@ pub(super) async fn of_expressions(
                  have every row, or orders are not seen"
             )),
             (true, false) => access.missing.push(format!(
-                "row level security lets role {role}, which reads the expressions, select no row of {table}, so its orders are not seen: \
-                 create policy vestnik_select on {table} for select to {role} using (true)"
+                "row level security lets role {role}, which reads the expressions, select no row of {table}, so its orders are not seen: {}",
+                row_policy::advice(row.try_get(2)?, &role, &reader::own_role(&role))
             )),
         }
     }

@@ -6,6 +6,7 @@ use crate::infra::db::GenericClient;
 use super::super::access::Access;
 use super::super::catalog::Table;
 use super::super::missing_right::is_named;
+use super::super::statement_uses::tables;
 use super::answer::BrokenStatement;
 use super::rights;
 use super::{Derived, failure, function, projection};
@@ -32,11 +33,11 @@ pub(in crate::sources) async fn examine(
     const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
     const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
     let mut troubles = failure::lines(client, source, name, &table.schema).await?;
-    let reads: Vec<String> = std::iter::once(&table.quoted)
-        .chain(derived.watch.iter().map(|watch| &watch.table))
-        .cloned()
-        .collect();
-    let hidden = rights::of_expressions(client, Some(source), reads.iter()).await?;
+    let mut reads = vec![table.quoted.clone()];
+    reads.extend(derived.watch.iter().map(|watch| watch.table.clone()));
+    reads.extend(tables(&derived.from));
+    reads.extend(derived.items.iter().flat_map(|items| tables(items)));
+    let hidden = rights::of_expressions(client, Some(source), table, reads.iter()).await?;
     troubles.extend(hidden.missing);
     let Access { missing, mut notes } = rights::of_serving_roles(client, table, derived).await?;
     notes.extend(hidden.notes);

@@ -16,6 +16,9 @@ const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
 /// A trigger writes this value to the column `watch` of `vst_change`, the queue of changes. The value means that an
 /// order's row was deleted or now has another key.
 pub(super) const GONE: i16 = -2;
+/// Vestnik writes this value to the column `watch` of `vst_change`. The value means that an order is to be computed
+/// again, although nobody wrote its row. The row may have been deleted before.
+pub(super) const AGAIN: i16 = -3;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
 /// A table on which Vestnik installs triggers for a derived source, because the source's orders depend on the table's

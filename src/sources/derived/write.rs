@@ -152,6 +152,9 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
 /// orders. Appends a `truncate` event, so that panels load their lists again.
 pub(super) async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), tokio_postgres::Error> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
+    // The orders whose rows were hidden are gone, too.
+    const FAILURES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key <> ''";
+    transaction.execute(FAILURES, &[&source.id.0]).await?;
     transaction
         .execute(&format!("delete from {}", projection(source.id)), &[])
         .await?;
