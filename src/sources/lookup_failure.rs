@@ -30,7 +30,7 @@ pub(super) async fn of_details(
     }
 }
 
-/// The reason of a failed look-up for the log, as [`reason`] gives it. If the missing GRANT cannot be found, the reason
+/// The reason of a failed look-up for the log, as `reason` gives it. If the missing GRANT cannot be found, the reason
 /// comes without it. Within a transaction, the caller has rolled the look-up back.
 pub async fn logged_reason(client: &impl GenericClient, error: &tokio_postgres::Error) -> String {
     match timeout(DEADLINE, reason(client, error)).await {
