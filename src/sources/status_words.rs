@@ -91,7 +91,7 @@ fn without_word(mapping: &Mapping, problems: &mut Vec<String>, warnings: &mut Ve
 }
 
 /// Whether the column can hold the word, as text. A word of a number such as `04` is never equal to its text `4`.
-fn can_hold(column: &TableColumn, word: &str) -> bool {
+pub(super) fn can_hold(column: &TableColumn, word: &str) -> bool {
     if !column.labels.is_empty() {
         return column.labels.iter().any(|label| label == word);
     }

@@ -9,7 +9,7 @@ use super::access;
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
-use super::status_words;
+use super::status_words::{self, can_hold};
 use crate::domain::money::{Currency, Unit, minor_units};
 
 /// Maximum number of columns that an error about a missing column lists.
@@ -175,14 +175,24 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Warns if the column `paid` holds words and the mapping does not say which words mean paid.
+/// Warns if the column `paid` holds words and the mapping does not say which words mean paid. Reports words that the
+/// column never holds.
 fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
-    let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else {
+    let Some(paid) = &mapping.fields.paid else {
         return;
     };
     let column = table.column(&paid.column.name).filter(|_| paid.column.path.is_empty());
+    let Some(column) = column else {
+        return;
+    };
+    for word in paid.words.iter().filter(|word| !can_hold(column, word)) {
+        findings.problems.push(format!(
+            "fields.paid: {} is of type {} and never holds `{word}`: write the values that it has",
+            paid.column, column.kind
+        ));
+    }
     let holds_words = |base: &str| base == "text" || base.starts_with("character");
-    if column.is_some_and(|column| !column.labels.is_empty() || holds_words(&column.base)) {
+    if paid.words.is_empty() && (!column.labels.is_empty() || holds_words(&column.base)) {
         findings.warnings.push(format!(
             "fields.paid: {0} holds words: say which mean paid, or only true, yes and a time do: {{ column = \"{0}\", words = [\"PAID\"] }}",
             paid.column

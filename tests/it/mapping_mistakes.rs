@@ -41,6 +41,16 @@ fn with_mapping(database: &Database, arguments: &[&str], mapping: &str) -> (i32,
 }
 
 #[tokio::test]
+async fn a_word_for_paid_that_its_column_never_holds_is_refused() {
+    let database = rooms().await;
+    let mapping = format!("{MAPPING}paid = {{ column = 'state', words = ['Paid'] }}\n");
+    let (code, said) = with_mapping(&database, &["source", "check"], &mapping);
+    assert_eq!(code, 2, "{said}");
+    let words = "fields.paid: state is of type smallint and never holds `Paid`: write the values that it has";
+    assert!(said.contains(words), "{said}");
+}
+
+#[tokio::test]
 async fn a_status_word_of_the_newest_rows_without_a_meaning_is_named_with_its_rows() {
     let database = rooms().await;
     let mapping = MAPPING.replace("rejected = [4]\ncancelled = [5]\n", "");

@@ -11,22 +11,14 @@ use super::super::catalog::{self, Table};
 use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
-use super::{Derived, ITEM_COLUMNS, RecordedColumn, attached, function, remedy, rights};
+use super::{Derived, ITEM_COLUMNS, RecordedColumn, attached, function, remedy, rights, watch_column};
 use crate::infra::db;
 
 /// The prefix of the error texts about `from`, the mapping's SQL joins.
 const FROM: &str = "derived.from:";
-/// The SQL types that the mapping's expression `paid` may have: a boolean, a number, or the time of the payment. A type
-/// fits if its name starts with one of these names.
-const PAID_TYPES: [&str; 7] = [
-    "boolean",
-    "smallint",
-    "integer",
-    "bigint",
-    "numeric",
-    "timestamp",
-    "date",
-];
+/// The SQL types that the mapping's expression `paid` may have: a boolean, or the time of the payment. A type fits if its
+/// name starts with one of these names.
+const PAID_TYPES: [&str; 3] = ["boolean", "timestamp", "date"];
 
 /// The result of validating a derived mapping (a mapping with SQL expressions instead of columns): the findings, and
 /// the data that the installation needs.
@@ -195,15 +187,15 @@ async fn values(
     Ok(())
 }
 
-/// Reports an expression `paid` whose type is none of [`PAID_TYPES`]. A text, for example, does not show whether the
-/// order is paid.
+/// Reports an expression `paid` whose type is none of [`PAID_TYPES`]. A text or a number of a status, for example, does
+/// not show whether the order is paid.
 fn paid(columns: &[RecordedColumn], findings: &mut Findings) {
     let Some(column) = columns.iter().find(|column| column.name == "paid") else {
         return;
     };
     if !PAID_TYPES.iter().any(|kind| column.kind.starts_with(kind)) {
         findings.problems.push(format!(
-            "derived.paid: is of type {}, and must be true or false, such as `p.state = 'captured'`",
+            "derived.paid: is of type {}, and must be true or false, such as `p.state = 'captured'` or `o.payment_status >= 20`",
             column.kind
         ));
     }
@@ -297,11 +289,9 @@ async fn watched(
                 .problems
                 .push(format!("{place}: {} has no column {}", found.quoted, watch.column));
         }
-        let is_other = watch.column == "id" && found.oid != table.oid;
-        if watch.keys.is_none() && is_other && !has_keys_of(&found, &watch.column, table, &derived.key) {
-            findings.warnings.push(format!(
-                "{place}: without `keys`, its column id must hold the order's key itself; otherwise a query in `keys` finds the keys"
-            ));
+        if watch.keys.is_none() {
+            let doubt = watch_column::doubt(&found, &watch.column, table, &derived.key);
+            findings.warnings.extend(doubt.map(|doubt| format!("{place}: {doubt}")));
         }
         watched.push(Watched {
             number,
@@ -311,11 +301,6 @@ async fn watched(
         });
     }
     Ok(watched)
-}
-
-/// Whether a foreign key proves that the watched column holds keys of the shop's table of orders, or the reverse.
-fn has_keys_of(watched: &Table, column: &str, table: &Table, key: &str) -> bool {
-    watched.refers(column, table, key) || table.refers(key, watched, column)
 }
 
 /// The name of the mapping's section about a watched table, as error messages show it.

@@ -36,6 +36,7 @@ mod state;
 mod trial;
 pub mod trim;
 mod watch;
+mod watch_column;
 mod watched_rows;
 mod write;
 mod written_rows;

@@ -9,7 +9,7 @@ use super::super::missing_right::is_named;
 use super::super::statement_uses::tables;
 use super::answer::BrokenStatement;
 use super::rights;
-use super::{Derived, failure, function, projection};
+use super::{Derived, failure, function, projection, watch_column};
 use crate::domain::event::SourceId;
 
 /// The lines of a health report about a derived source. Each line says what to do.
@@ -52,7 +52,7 @@ pub(in crate::sources) async fn examine(
         }
     }
     troubles.extend(missing);
-    let table = table.quoted.as_str();
+    let (table, schema) = (table.quoted.as_str(), table.schema.as_str());
     let is_there: bool = client
         .query_one(THERE, &[&function::signature(source), &projection(source)])
         .await?
@@ -74,6 +74,14 @@ pub(in crate::sources) async fn examine(
                 .map_or(table, |watch| watch.table.as_str());
             troubles.push(format!(
                 "the triggers of {of} are gone, so its rows make no events: run `vestnik migrate`"
+            ));
+        }
+    }
+    for watch in &derived.watch {
+        if watch_column::is_gone(client, &watch.table, &watch.column, schema).await? {
+            troubles.push(format!(
+                "{} has no column {} now, so a write to it leads to no order: `vestnik source edit {name}`",
+                watch.table, watch.column
             ));
         }
     }

@@ -43,6 +43,13 @@ async fn what_fails_for_the_newest_rows_is_named_with_the_orders_key() {
     refused(&database, &unclosed, &["derived.persons: syntax error at its end"]).await;
     let word = mapping("spree").replace("paid = \"o.payment_state = 'paid'\"", "paid = \"o.payment_state\"");
     refused(&database, &word, &["derived.paid: is of type character varying"]).await;
+    let number = mapping("spree").replace("paid = \"o.payment_state = 'paid'\"", "paid = \"o.id\"");
+    refused(
+        &database,
+        &number,
+        &["derived.paid: is of type bigint, and must be true or false"],
+    )
+    .await;
     let joins = "left join spree_addresses a on a.id = o.ship_address_id";
     let several = mapping("spree").replace(joins, &format!("{joins} cross join generate_series(1, 2) twice(n)"));
     let several = several.replace("number = \"o.number\"", "number = \"o.number || twice.n\"");

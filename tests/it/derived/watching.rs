@@ -108,3 +108,44 @@ async fn a_foreign_key_proves_that_a_watched_column_holds_the_keys_of_orders() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn a_watched_column_beside_the_one_with_the_foreign_key_is_doubted() {
+    let database = spree().await;
+    let client = database.client().await;
+    client
+        .batch_execute("alter table spree_line_items add foreign key (order_id) references spree_orders (id)")
+        .await
+        .unwrap();
+    let right = mapping("spree");
+    let wrong = right.replacen("column = \"order_id\"", "column = \"variant_id\"", 1);
+    assert_ne!(wrong, right);
+    let said = check(&database, &wrong).await;
+    let named = "column variant_id has no foreign key to public.spree_orders, and column order_id has one: \
+         if that holds the order's key, write column = \"order_id\"";
+    assert!(said.contains(named), "{said}");
+    assert!(!check(&database, &right).await.contains("has no foreign key"));
+}
+
+#[tokio::test]
+async fn a_watched_column_that_is_gone_is_reported_until_it_is_back() {
+    let database = spree().await;
+    database.attach(&mapping("spree")).await;
+    let client = database.client().await;
+    let rename = |from: &str, to: &str| format!("alter table spree_line_items rename {from} to {to}");
+    client.batch_execute(&rename("order_id", "ord_id")).await.unwrap();
+    let troubles = async || {
+        let sources = vestnik::sources::health::check(&client).await.unwrap();
+        let lines = sources.into_iter().flat_map(|source| source.troubles);
+        lines
+            .filter(|line| line.contains("has no column"))
+            .collect::<Vec<String>>()
+    };
+    let lines = troubles().await;
+    assert!(
+        lines.len() == 1 && lines[0].contains("spree_line_items has no column order_id now"),
+        "{lines:?}"
+    );
+    client.batch_execute(&rename("ord_id", "order_id")).await.unwrap();
+    assert_eq!(troubles().await, [""; 0]);
+}
