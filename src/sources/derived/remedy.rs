@@ -97,6 +97,10 @@ fn remedy(code: &SqlState, message: &str, sql: &str, kind: Kind) -> Option<Strin
                     format!("`$1` is an array of texts: write `any ($1::{}[])`", short(number))
                 }
                 true => format!("the parameters are texts: write `$1::{}`", short(number)),
+                // A cast to `character` alone keeps one character.
+                false if types.contains("character") => {
+                    "the two sides have different types: write `::text` behind both of them".to_owned()
+                }
                 false => format!(
                     "the two sides have different types: write `::{}` behind one of them",
                     short(number)
@@ -177,7 +181,16 @@ mod tests {
             ),
             "`$1` is an array of texts: write `any ($1::int[])`"
         );
+        assert_eq!(
+            told(
+                SqlState::UNDEFINED_FUNCTION,
+                "operator does not exist: character = uuid",
+                "select 1 from ticket t where t.order_id = o.id::uuid"
+            ),
+            "the two sides have different types: write `::text` behind both of them"
+        );
     }
+
     #[test]
     fn a_statement_is_not_told_of_a_row_that_it_does_not_have() {
         let told =
