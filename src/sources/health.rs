@@ -306,8 +306,8 @@ fn words<'a>(mapping: &Mapping, kept: &Kept, newest: impl Iterator<Item = &'a st
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
     for data in newest {
-        // The event is of the time when the mapping was derived or was direct, and has words of that time.
-        if super::derived::has_form(data) != mapping.derived.is_some() {
+        // The event is of the time when the mapping was derived, and has words of that time.
+        if mapping.derived.is_none() && super::derived::has_form(data) {
             continue;
         }
         // A row whose status could not be recorded has no word to check.
