@@ -85,7 +85,7 @@ export function handleEvent(event) {
   const item = about && items.get(about.key);
   // This screen reports no `rendered` receipt for an order that it does not show.
   if (item && !isShown(item)) performance.clearMarks(`vestnik:received:${event.id}`);
-  else proveRendered({ id: event.id, store: event.store_id, key: item?.key });
+  else proveRendered({ id: event.id, store: event.store_id, key: about?.key });
 }
 
 /** Handles a new order, or a closed order that the shop has opened again. @param {VestnikEvent} event */

@@ -61,7 +61,8 @@ function isOnScreen(told) {
     withoutCard.delete(key);
     return true;
   }
-  withoutCard.set(key, [...(withoutCard.get(key) ?? []), told]);
+  const waiting = withoutCard.get(key) ?? [];
+  if (!waiting.some(({ id }) => id === told.id)) withoutCard.set(key, [...waiting, told]);
   return false;
 }
 

@@ -156,6 +156,7 @@ async fn projections(
     let mut rows = 0;
     for subject in &found.subjects {
         let Some(source) = sources.get(subject.source).filter(|it| it.mapping.derived.is_some()) else {
+            rows += derived::forget_kept_answer(transaction, subject.source, &subject.key).await?;
             continue;
         };
         // Delete recorded failures, because a failed order is computed again at intervals, which would restore the

@@ -191,7 +191,20 @@ impl Attempt<'_> {
         let is_same = !was_detached
             && (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml)
             && before == now;
+        // The events that the earlier triggers recorded, and no longer record, must be complete.
+        let mut unfinished = Vec::new();
+        if changes_kind {
+            for table in self.table.with_children() {
+                transaction
+                    .batch_execute(&format!("lock table {table} in share row exclusive mode"))
+                    .await?;
+            }
+            unfinished = derived::unfinished::keys(transaction, id).await?;
+        }
         let installed = self.install(transaction, id, !is_same, progress).await?;
+        if changes_kind && !is_derived && !was_detached {
+            derived::unfinished::append(transaction, id, self.table, self.mapping, &unfinished).await?;
+        }
         let is_new = |column: &&RecordedColumn| {
             self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name)
         };

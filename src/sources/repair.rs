@@ -16,6 +16,10 @@ const FILLED_EVENTS: i64 = 100_000;
 /// rows without an event usually comes from an import.
 const RECORDED_ROWS: i64 = 10_000;
 
+/// A regular expression for the beginning of a journal row of a derived source. Such rows of a source that is direct now
+/// have no columns of the shop's table.
+const DERIVED_FORM: &str = r#"^\{"(key|created_at)":.*"store_id":"#;
+
 /// The data that a source's events lacked before the source was attached again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lacked {
@@ -68,7 +72,9 @@ async fn fill(
         format!("(pg_catalog.left(r.columns, -1) || ',' || pg_catalog.substr(pg_catalog.ltrim({what}::text), 2))::json")
     };
     let sql = format!(
-        "with newest as (select id, key from vestnik.vst_event where source = $1 and type in ('insert', 'update') order by id desc limit $2), \
+        "with newest as (select id, key from vestnik.vst_event where source = $1 and type in ('insert', 'update') \
+               and not (data::text ~ '{DERIVED_FORM}' and exists (select from vestnik.vst_source where id = $1 and former_mapping is not null)) \
+             order by id desc limit $2), \
            r as (select n.id, {columns}::text as columns \
                  from newest n join {table} t on t.{key}::text = n.key) \
          update vestnik.vst_event e set data = {data}, old = {old} from r where e.id = r.id",

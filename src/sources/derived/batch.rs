@@ -16,6 +16,7 @@ use super::failure::{self, Failure, NO_ORDER, WatchFailure};
 use super::hidden_items;
 use super::hidden_rows;
 use super::install;
+use super::known_orders;
 use super::missed::project_again;
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
@@ -361,6 +362,7 @@ async fn all_rows(
     done: &mut Done,
 ) -> Result<(), QueryError> {
     transaction.batch_execute("set local statement_timeout = '60s'").await?;
+    known_orders::remember(transaction, source).await?;
     let existing = existing_orders::find(transaction, source, derived, taken).await?;
     let mut queued = QueuedOrders::default();
     for (keys, publish) in [(existing.older, Publish::Nobody), (existing.newer, Publish::Unseen)] {

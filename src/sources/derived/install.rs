@@ -182,11 +182,15 @@ pub(in crate::sources) async fn drop_sql(
     if !is_derived {
         return Ok(sql);
     }
+    // A batch of the projector, or an answer, may be writing these rows.
+    client
+        .batch_execute(&format!("lock table {table} in access exclusive mode"))
+        .await?;
     let kept = format!("select exists (select from {table} where answered_over is not null)");
     let has_answers: bool = client.query_one(&kept, &[]).await?.try_get(0)?;
     sql.push_str(&match has_answers {
         false => format!("drop table {table};\n"),
-        true => format!("delete from {table} where answered_over is null;\nupdate {table} set data = {ONLY_ANSWER};\n"),
+        true => format!("delete from {table} where answered_over is null;\nupdate {table} set data = {ONLY_ANSWER} where data::text is distinct from ({ONLY_ANSWER})::text;\n"),
     });
     sql.push_str(&format!(
         "delete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\n\

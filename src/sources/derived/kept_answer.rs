@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::json::{Json, member};
+use super::projection;
+use crate::domain::event::SourceId;
 use crate::domain::status::Status;
+use crate::infra::db::GenericClient;
 
 /// The name of the member of an order's values that has the kept answer.
 const MEMBER: &str = "vst_answer";
@@ -34,6 +37,25 @@ pub(super) struct KeptAnswer {
     minutes: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+/// Deletes what is kept of the answer to an order, besides its status, if the source is no longer derived. The reason may
+/// name the customer. Returns the number of changed rows.
+pub async fn forget_kept_answer(
+    client: &impl GenericClient,
+    source: SourceId,
+    key: &str,
+) -> Result<u64, tokio_postgres::Error> {
+    let table = projection(source);
+    let is_there: bool = client
+        .query_one("select to_regclass($1) is not null", &[&table])
+        .await?
+        .try_get(0)?;
+    if !is_there {
+        return Ok(0);
+    }
+    let forget = format!("update {table} set data = '{{}}' where key = $1 and data::text <> '{{}}'");
+    client.execute(&forget, &[&key]).await
 }
 
 impl KeptAnswer {

@@ -342,11 +342,12 @@ pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetD
 }
 
 /// Whether a row of the journal has the form that [`row_json`] gives, and not the form of a direct source: the columns
-/// of the shop's table.
+/// of the shop's table. An erased row has its members in another order, and may lack `data`.
 pub(in crate::sources) fn has_form(data: &str) -> bool {
     const MEMBERS: [&str; 5] = ["key", "store_id", "status", "created_at", "data"];
     let Json::Object(members) = Json::read(data) else {
         return false;
     };
-    members.iter().map(|(name, _)| name.as_str()).eq(MEMBERS)
+    let has = |name: &&str| members.iter().any(|(known, _)| known == name);
+    members.iter().all(|(name, _)| MEMBERS.contains(&name.as_str())) && MEMBERS[..4].iter().all(|name| has(name))
 }

@@ -152,9 +152,13 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
 /// orders. Appends a `truncate` event, so that panels load their lists again.
 pub(super) async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), tokio_postgres::Error> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
-    // The orders whose rows were hidden are gone, too.
-    const FAILURES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key <> ''";
-    transaction.execute(FAILURES, &[&source.id.0]).await?;
+    // The orders whose rows were hidden are gone, too, unless only a table that inherits from the table was emptied.
+    const FAILURES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key <> '' \
+         and not exists (select from pg_inherits i join pg_class c on c.oid = i.inhparent \
+             where c.oid = to_regclass($2) and c.relkind = 'r')";
+    transaction
+        .execute(FAILURES, &[&source.id.0, &source.mapping.table])
+        .await?;
     transaction
         .execute(&format!("delete from {}", projection(source.id)), &[])
         .await?;

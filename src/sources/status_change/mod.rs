@@ -104,10 +104,14 @@ enum Step {
 }
 
 impl Step {
-    /// Whether the change failed because the order has another status than the requester knew.
+    /// Whether the change failed because the order has another status than the requester knew, or no row any more.
     fn is_of_another_status(&self) -> bool {
-        use StatusChangeOutcome::{Already, Overtaken, Unknown};
-        matches!(self, Self::Over(Already(_) | Overtaken(_) | Unknown))
+        use StatusChangeOutcome::{Already, Overtaken, Refused, Unknown};
+        match self {
+            Self::Over(Already(_) | Overtaken(_) | Unknown) => true,
+            Self::Over(Refused { rule, .. }) => *rule == Some(NO_ROW),
+            Self::Over(_) | Self::Ask(_) => false,
+        }
     }
 }
 

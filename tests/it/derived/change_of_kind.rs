@@ -206,3 +206,100 @@ async fn no_order_rings_again_and_no_answer_is_lost_when_a_derived_source_was_di
         (&json!("new_order"), &json!("Dora"))
     );
 }
+
+#[tokio::test]
+async fn what_no_projector_has_read_yet_has_its_events_when_the_source_becomes_direct() {
+    let app = open(DERIVED).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into ticket (guest) values ('Anna'), ('Boris')").await;
+    for _ in ["Anna", "Boris"] {
+        assert_eq!(panel.event().await["type"], "new_order");
+    }
+    app.engine.shut_down().await;
+    let database = app.database;
+    let shop = database.client().await;
+    for write in [
+        "insert into ticket (guest) values ('Clara')",
+        "update ticket set state = 'accepted' where id = 1",
+        "delete from ticket where id = 2",
+    ] {
+        shop.batch_execute(write).await.unwrap();
+    }
+    database.attach(DIRECT).await;
+    let app = App::start_on(database, |_| ()).await;
+    let mut panel = app.panel("7", Some(&panel.cursor)).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let event = panel.event().await;
+        told.push(json!([event["type"], event["data"]["order_id"]]));
+    }
+    told.sort_by_key(ToString::to_string);
+    let expected = [
+        json!(["new_order", "3"]),
+        json!(["order_removed", "2"]),
+        json!(["order_status_changed", "1"]),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn an_order_that_people_know_rings_no_second_time_and_its_end_is_told_when_the_source_becomes_derived() {
+    let app = open(DIRECT).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into ticket (guest) values ('Anna'), ('Boris'), ('Clara')")
+        .await;
+    for _ in ["Anna", "Boris", "Clara"] {
+        assert_eq!(panel.event().await["type"], "new_order");
+    }
+    app.engine.shut_down().await;
+    let database = app.database;
+    database.attach(DERIVED).await;
+    let shop = database.client().await;
+    for write in [
+        "update ticket set state = 'accepted' where id = 1",
+        "delete from ticket where id = 2",
+        "update ticket set state = 'refused' where id = 3",
+    ] {
+        shop.batch_execute(write).await.unwrap();
+    }
+    let app = App::start_on(database, |_| ()).await;
+    let mut panel = app.panel("7", Some(&panel.cursor)).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let event = panel.event().await;
+        told.push(json!([
+            event["type"],
+            event["data"]["order_id"],
+            event["data"]["status"]
+        ]));
+    }
+    told.sort_by_key(ToString::to_string);
+    let expected = [
+        json!(["order_removed", "2", "pending"]),
+        json!(["order_status_changed", "1", "preparing"]),
+        json!(["order_status_changed", "3", "rejected"]),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn an_erased_order_of_the_time_before_is_read_as_one_of_that_time() {
+    let app = open(DERIVED).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into ticket (guest) values ('Anna')").await;
+    assert_eq!(panel.event().await["type"], "new_order");
+    press(&app, 1, &json!({"status": "rejected", "reason": "Anna is ill"})).await;
+    assert_eq!(panel.event().await["type"], "order_status_changed");
+    attach(&app, DIRECT).await;
+    let erased = std::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(["erase", "--store", "7", "--order", "1"])
+        .env("DATABASE_URL", app.database.url())
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
+    expect_known_words(&app, &["pending", "rejected"]).await;
+    let is_erased = "select not exists (select from vestnik.vst_event e, vestnik.vst_projection_1 p \
+         where e.data::text || p.data::text || coalesce(e.answer::text, '') ~ 'Anna')";
+    app.database.until(is_erased).await;
+}
