@@ -349,5 +349,5 @@ pub(in crate::sources) fn has_form(data: &str) -> bool {
         return false;
     };
     let has = |name: &&str| members.iter().any(|(known, _)| known == name);
-    members.iter().all(|(name, _)| MEMBERS.contains(&name.as_str())) && MEMBERS[..4].iter().all(|name| has(name))
+    members.iter().all(|(name, _)| MEMBERS.contains(&name.as_str())) && MEMBERS[..4].iter().all(has)
 }
