@@ -100,6 +100,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
+    attach::require_migrated(&client).await?;
     let newest = show_newest(&mut client, &table, &mapping, 1).await?;
     // A person finds the text of a mapping in the file that the person has written. Any other text is kept in a new file.
     let unfit = |error: anyhow::Error| match args.map {

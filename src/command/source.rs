@@ -67,6 +67,7 @@ async fn find(client: &Client, name: &str) -> anyhow::Result<Kept> {
 }
 
 async fn list(client: &Client) -> anyhow::Result<()> {
+    attach::require_migrated(client).await?;
     let sources = health::check(client).await.context("cannot list the sources")?;
     if sources.is_empty() {
         super::say!("there is no source yet: vestnik attach --table public.orders");

@@ -43,6 +43,15 @@ pub struct Options {
     pub renamed: Option<SourceId>,
 }
 
+/// Returns [`Error::NotMigrated`] if the database lacks Vestnik's tables.
+pub async fn require_migrated(client: &Client) -> Result<(), Error> {
+    const PREPARED: &str = "select to_regclass('vestnik.vst_source') is not null";
+    match client.query_one(PREPARED, &[]).await?.try_get(0)? {
+        true => Ok(()),
+        false => Err(Error::NotMigrated),
+    }
+}
+
 /// Attaches the table of a mapping, or updates its source if the table was attached before. Calls `progress` with each
 /// warning, one line each.
 pub async fn attach(

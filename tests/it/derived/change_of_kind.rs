@@ -303,3 +303,17 @@ async fn an_erased_order_of_the_time_before_is_read_as_one_of_that_time() {
          where e.data::text || p.data::text || coalesce(e.answer::text, '') ~ 'Anna')";
     app.database.until(is_erased).await;
 }
+
+#[tokio::test]
+async fn a_database_that_is_not_prepared_is_named_as_such() {
+    let database = Database::empty().await;
+    database.client().await.batch_execute(TABLES).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), DERIVED).unwrap();
+    let path = file.path().to_str().unwrap();
+    for arguments in [&["attach", "--map", path][..], &["source", "list"]] {
+        let (_, said) = super::attaching::vestnik(&database, arguments).await;
+        let expected = "vestnik: this database is not prepared: run `vestnik migrate` first\n";
+        assert_eq!(said, expected, "{arguments:?}");
+    }
+}
