@@ -69,12 +69,14 @@ pub(super) async fn are_installed(
     triggers: &[TriggerForm],
     function: &str,
 ) -> Result<bool, tokio_postgres::Error> {
-    // The lowest bit of `tgtype` is set if the trigger fires for each row.
-    const TRIGGERS: &str = "select count(*) from unnest($1::text[]) t (name) join pg_trigger g on g.tgrelid = to_regclass(t.name) \
+    // The lowest bit of `tgtype` is set if the trigger fires for each row. The tables are found by their names in the
+    // catalog, because `to_regclass` fails for a role that may not use the schema.
+    const TRIGGERS: &str = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             join pg_trigger g on g.tgrelid = c.oid \
              join unnest($2::text[], $3::bool[], $4::bool[], $5::bool[]) f (name, each_row, has_old, has_new) \
                  on f.name = g.tgname and f.each_row = (g.tgtype::int & 1 = 1) \
                      and f.has_old = (g.tgoldtable is not null) and f.has_new = (g.tgnewtable is not null) \
-         where g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($6 || '()')";
+         where format('%I.%I', n.nspname, c.relname) = any ($1) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($6 || '()')";
     let names: Vec<&str> = triggers.iter().map(|trigger| trigger.name.as_str()).collect();
     let of = |is: fn(Rows) -> bool| triggers.iter().map(|trigger| is(trigger.rows)).collect::<Vec<bool>>();
     let (each, old, new) = (of(|rows| rows == Rows::Each), of(Rows::has_old), of(Rows::has_new));

@@ -25,6 +25,9 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     app.write("insert into orders (store_id, status) values (7, 'preparing')")
         .await;
     browser.until_in("preparing", 1).await;
+    browser
+        .until("!document.querySelector('[data-notice=grants]') && document.getAnimations().every((one) => one.playState === 'finished')")
+        .await;
     let top = "return document.querySelector('[data-column=preparing] .card').getBoundingClientRect().top";
     let before = browser.js(top).await;
     app.write(ORDER).await;
