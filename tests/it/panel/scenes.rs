@@ -20,7 +20,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     browser.picture("1-start").await;
     browser.start_shift(&app.panel_link()).await;
     browser.picture("2-calm").await;
-    assert_eq!(browser.page.title().await.unwrap(), "Заказы");
+    browser.until("document.title === 'Заказы'").await;
 
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
