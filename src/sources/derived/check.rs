@@ -69,11 +69,15 @@ pub async fn check(
     let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
     statements(transaction, table, derived, &mut findings).await?;
     let is_watched = |name: &str| watched.iter().any(|watched| watched.table.quoted == name);
-    let unseen: Vec<&String> = reads.keys().filter(|name| !is_watched(name)).collect();
+    let unseen: Vec<&str> = reads
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !is_watched(name))
+        .collect();
     if !unseen.is_empty() {
         findings.warnings.push(format!(
             "a write to {} alone makes no event: if an order follows from that table, name it in [[derived.watch]]",
-            unseen.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+            unseen.join(", ")
         ));
     }
     let source = attached::find(&*transaction, table).await?.map(|attached| attached.id);

@@ -64,8 +64,8 @@ impl Failure {
         }
     }
 
-    /// Whether the order failed because row level security hides its row or may hide its items, and not because an expression of the mapping
-    /// failed.
+    /// Whether the order failed because row level security hides its row or may hide its items, and not because an
+    /// expression of the mapping failed.
     pub fn is_hidden_row(&self) -> bool {
         self.place == ROW_SECURITY
     }

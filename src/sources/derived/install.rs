@@ -2,7 +2,7 @@
 //! the SQL function that computes orders, the projection table with the results, and the triggers of all watched
 //! tables.
 
-use tokio_postgres::{GenericClient, Transaction};
+use tokio_postgres::Transaction;
 
 use super::super::attach_error::Error;
 use super::super::install::Installed;
@@ -10,8 +10,9 @@ use super::super::recorder::FunctionOwner;
 use super::super::trigger::body_of;
 use super::check::Checked;
 use super::kept_answer::ONLY_ANSWER;
-use super::{Derived, function, projection, reader};
+use super::{Derived, function, has_projection, projection, reader};
 use crate::domain::event::SourceId;
+use crate::infra::db::GenericClient;
 use crate::infra::table_lock::Progress;
 
 /// SQL that makes the projector (a background task) compute all existing orders of the source `$1` again.
@@ -175,11 +176,7 @@ pub(in crate::sources) async fn drop_sql(
         sql.push_str(&format!("drop function {} cascade;\n", row.try_get::<_, &str>(0)?));
     }
     let (table, number) = (projection(source), source.0);
-    let is_derived: bool = client
-        .query_one("select to_regclass($1) is not null", &[&table])
-        .await?
-        .try_get(0)?;
-    if !is_derived {
+    if !has_projection(client, source).await? {
         return Ok(sql);
     }
     // A batch of the projector, or an answer, may be writing these rows.

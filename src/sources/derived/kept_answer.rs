@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::json::{Json, member};
-use super::projection;
+use super::{has_projection, projection};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
@@ -46,14 +46,10 @@ pub async fn forget_kept_answer(
     source: SourceId,
     key: &str,
 ) -> Result<u64, tokio_postgres::Error> {
-    let table = projection(source);
-    let is_there: bool = client
-        .query_one("select to_regclass($1) is not null", &[&table])
-        .await?
-        .try_get(0)?;
-    if !is_there {
+    if !has_projection(client, source).await? {
         return Ok(0);
     }
+    let table = projection(source);
     let forget = format!("update {table} set data = '{{}}' where key = $1 and data::text <> '{{}}'");
     client.execute(&forget, &[&key]).await
 }

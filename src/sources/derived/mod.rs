@@ -48,6 +48,7 @@ use super::mapping::derived::{Derived, HIDDEN, extra_name};
 use super::sql::ident;
 use super::{RecordedColumn, usual_unit};
 use crate::domain::event::SourceId;
+use crate::infra::db::GenericClient;
 
 pub(super) use answer::{answer, taken};
 pub(super) use answer_statements::{ANSWERING_STORE, reads};
@@ -92,6 +93,12 @@ pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
         items.unit = items.unit.or_else(|| unit("items.price"));
     }
     mapping
+}
+
+/// Whether the source has a projection table. It has one while it is derived, and while Vestnik keeps answers of that time.
+async fn has_projection(client: &impl GenericClient, source: SourceId) -> Result<bool, tokio_postgres::Error> {
+    const THERE: &str = "select to_regclass($1) is not null";
+    client.query_one(THERE, &[&projection(source)]).await?.try_get(0)
 }
 
 /// The FROM clause of the expressions: the shop's table with the alias `o`, and the mapping's joins.

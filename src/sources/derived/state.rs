@@ -9,7 +9,7 @@ use super::super::missing_right::is_named;
 use super::super::statement_uses::tables;
 use super::answer::BrokenStatement;
 use super::rights;
-use super::{Derived, failure, function, projection, watch_column};
+use super::{Derived, failure, function, has_projection, projection, watch_column};
 use crate::domain::event::SourceId;
 
 /// The lines of a health report about a derived source. Each line says what to do.
@@ -115,9 +115,7 @@ pub(in crate::sources) async fn published(
     source: SourceId,
     keys: &[&str],
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    const THERE: &str = "select to_regclass($1) is not null";
-    let is_there: bool = client.query_one(THERE, &[&projection(source)]).await?.try_get(0)?;
-    if !is_there {
+    if !has_projection(client, source).await? {
         return Ok(Vec::new());
     }
     let sql = format!(
