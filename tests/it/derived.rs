@@ -17,6 +17,7 @@ mod kept_answers;
 mod keys;
 mod proposing;
 mod random;
+mod renamed_columns;
 mod rights;
 mod several_stores;
 pub mod shop;

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::super::Source;
 use super::affected_orders;
+use super::batch_entries::{BatchEntries, Lead};
 use super::compute::{Computed, DERIVE_MS, compute};
 use super::existing_orders;
 use super::failure::{self, Failure, NO_ORDER, WatchFailure};
@@ -19,9 +20,9 @@ use super::install;
 use super::known_orders;
 use super::missed::project_again;
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
-use super::queue_progress::{BATCH_CHANGES, QueueProgress};
+use super::queue_progress::QueueProgress;
 use super::queued_orders::QueuedOrders;
-use super::watch::{AGAIN, GONE};
+use super::watch::NO_KEY;
 use super::write;
 use super::written_rows::WrittenRows;
 use super::{Derived, projection};
@@ -45,47 +46,6 @@ pub(super) struct Done {
     pub readable_again: usize,
 }
 
-/// The entries that one batch processes: changes from the queue, orders that were held back until now, and failures to
-/// retry.
-#[derive(Debug, Default)]
-struct Taken {
-    /// The time when each order of the batch was last written, by the order's key. For an order that was held back, it
-    /// is the time of the first write.
-    orders: WrittenAt,
-    /// The keys of the orders that were held back until now. An order is held back until the shop writes its items, or
-    /// because its store could not be computed.
-    due: BTreeSet<String>,
-    /// The orders whose rows in the shop's table were written or deleted. The trigger recorded these changes.
-    rows: WrittenRows,
-    /// Values from written rows of watched tables, which are other tables whose rows affect orders. The mapping's
-    /// `keys` queries turn these values into keys of orders.
-    leads: Vec<Lead>,
-    /// The `keys` queries to run again, because they failed before. A `keys` query finds the orders that a row of a
-    /// watched table affects. Each query is named by its place in the mapping, such as `derived.watch of items: keys`.
-    retried_watches: Vec<String>,
-    is_truncated: bool,
-    is_watched_truncated: bool,
-    all_rows: bool,
-}
-
-impl Taken {
-    /// Adds the order with this key, which was written at the time `at`.
-    fn add(&mut self, key: String, at: OffsetDateTime) {
-        let newest = self.orders.entry(key).or_insert(at);
-        *newest = at.max(*newest);
-    }
-}
-
-/// The value of one column in a written row of a watched table. The value tells which orders the row affects: it is an
-/// order's key, or the mapping's `keys` query finds the orders for it.
-#[derive(Debug)]
-struct Lead {
-    /// The number of the written table in the mapping's list of watched tables, counted from 1.
-    watch: usize,
-    value: String,
-    at: OffsetDateTime,
-}
-
 /// Processes the next changes of a source in the caller's transaction. Also retries at most `retries` earlier failures.
 /// Failures are orders that could not be computed, and failed `keys` queries, which find the orders that a row of
 /// another table affects.
@@ -99,7 +59,7 @@ pub(super) async fn batch(
     let limits =
         format!("set local jit = off; set local lock_timeout = {LOCK_MS}; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limits).await?;
-    let (mut taken, count) = take(transaction, source, progress, retries).await?;
+    let (mut entries, count) = BatchEntries::take(transaction, source, progress, retries).await?;
     let mut done = Done {
         taken: count,
         ..Done::default()
@@ -107,112 +67,78 @@ pub(super) async fn batch(
     if count == 0 {
         return Ok(done);
     }
-    if taken.is_truncated {
+    if entries.is_truncated {
         write::truncate(transaction, source).await?;
     }
-    // Orders that changes of this batch affect are left out of `all_rows`, which appends no event for them.
-    lead(transaction, source, &mut taken, &mut done).await?;
-    if taken.all_rows {
-        all_rows(transaction, source, derived, &taken.orders, &mut done).await?;
+    if entries.is_without_keys {
+        without_keys(transaction, source, derived, &mut entries).await?;
     }
-    if taken.is_watched_truncated {
+    // Orders that changes of this batch affect are left out of `all_rows`, which appends no event for them.
+    lead(transaction, source, &mut entries, &mut done).await?;
+    if entries.is_any_changed {
         let now = OffsetDateTime::now_utc();
         for key in open_keys(transaction, source).await? {
-            taken.add(key, now);
+            entries.add(key, now);
         }
     }
-    let usual = |key: &&String| !taken.due.contains(*key);
-    let keys: Vec<String> = taken.orders.keys().filter(usual).cloned().collect();
-    let due: Vec<String> = taken.due.iter().cloned().collect();
+    if entries.is_of_all_rows {
+        all_rows(transaction, source, derived, &entries.orders, &mut done).await?;
+    }
+    let usual = |key: &&String| !entries.due.contains(*key);
+    let keys: Vec<String> = entries.orders.keys().filter(usual).cloned().collect();
+    let due: Vec<String> = entries.due.iter().cloned().collect();
     for (keys, publish) in [
-        (keys, Publish::Usual(&taken.orders)),
-        (due, Publish::Now(&taken.orders)),
+        (keys, Publish::Usual(&entries.orders)),
+        (due, Publish::Now(&entries.orders)),
     ] {
-        project(transaction, source, derived, &keys, publish, &taken.rows, &mut done).await?;
+        project(transaction, source, derived, &keys, publish, &entries.rows, &mut done).await?;
     }
     Ok(done)
 }
 
-async fn take(
+/// Finds the orders whose rows were written while the column of the key was missing: each open order may have changed,
+/// and new orders are among the rows that nobody saw. While the column is still missing, they wait for [`RETRY_PAUSE`].
+async fn without_keys(
     transaction: &Transaction<'_>,
     source: &Source,
-    progress: &mut QueueProgress,
-    retries: i64,
-) -> Result<(Taken, usize), QueryError> {
-    const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
-             select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
-         returning id, watch, vestnik.vst_readable(key), at, xid::text";
-    const DUE: &str = "delete from vestnik.vst_wait where source = $1 and key = any (array( \
-             select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) \
-         returning vestnik.vst_readable(key), since";
-    const SNAPSHOT: &str = "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
-    let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
-    let number = |at: usize| -> Result<u64, QueryError> {
-        let text: &str = snapshot.try_get(at)?;
-        text.parse()
-            .map_err(|_| QueryError::Inconsistent("a snapshot is no number"))
-    };
-    let bounds = (number(0)?, number(1)?);
-    let statement = transaction.prepare_cached(CHANGES).await?;
-    let rows = transaction
-        .query(&statement, &[&source.id.0, &progress.through(), &BATCH_CHANGES])
+    derived: &Derived,
+    entries: &mut BatchEntries,
+) -> Result<(), QueryError> {
+    const HAS_COLUMN: &str = "select exists (select from pg_attribute \
+         where attrelid = to_regclass($1) and attname = $2 and not attisdropped)";
+    let has_column: bool = transaction
+        .query_one(HAS_COLUMN, &[&source.mapping.table, &derived.key])
+        .await?
+        .try_get(0)?;
+    if has_column {
+        (entries.is_any_changed, entries.is_of_all_rows) = (true, true);
+        return Ok(());
+    }
+    wait(transaction, source, &[NO_KEY], &[None]).await
+}
+
+/// Takes these keys into a later batch, after [`RETRY_PAUSE`]. `written` has the time when each order was written.
+async fn wait(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    keys: &[&str],
+    written: &[Option<OffsetDateTime>],
+) -> Result<(), QueryError> {
+    const WAIT: &str = "insert into vestnik.vst_wait (source, key, since, until) \
+         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
+         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
+    let pause = RETRY_PAUSE.as_secs_f64();
+    transaction
+        .execute(WAIT, &[&source.id.0, &keys, &pause, &written])
         .await?;
-    let mut taken = Taken::default();
-    let mut newest = None;
-    let mut in_order: Vec<&tokio_postgres::Row> = rows.iter().collect();
-    // Sort the changes by id. The last change of an order then shows whether the order's row still exists.
-    in_order.sort_by_key(|row| row.try_get::<_, i64>(0).unwrap_or_default());
-    for row in in_order {
-        newest = newest.max(Some(row.try_get::<_, i64>(0)?));
-        let (watch, key): (i16, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        match (watch, key) {
-            (-1, _) => taken.all_rows = true,
-            (0, None) => {
-                taken.is_truncated = true;
-                taken.rows.truncate();
-            }
-            (_, None) => taken.is_watched_truncated = true,
-            (0 | GONE, Some(key)) => {
-                let xid: &str = row.try_get(4)?;
-                taken.rows.change(&key, watch == GONE, xid.parse().unwrap_or_default());
-                taken.add(key, row.try_get(3)?);
-            }
-            (AGAIN, Some(key)) => taken.add(key, row.try_get(3)?),
-            (number, Some(value)) => taken.leads.push(Lead {
-                watch: usize::from(number.unsigned_abs()),
-                value,
-                at: row.try_get(3)?,
-            }),
-        }
-    }
-    progress.pass(newest, bounds);
-    let statement = transaction.prepare_cached(DUE).await?;
-    for row in transaction.query(&statement, &[&source.id.0, &BATCH_CHANGES]).await? {
-        let key: String = row.try_get(0)?;
-        taken.add(key.clone(), row.try_get(1)?);
-        taken.due.insert(key);
-    }
-    let mut count = rows.len() + taken.due.len();
-    if retries > 0 {
-        let retried = failure::retry(transaction, source.id, retries).await?;
-        count += retried.keys.len() + retried.watches.len();
-        let now = OffsetDateTime::now_utc();
-        for key in retried.keys {
-            if !taken.is_truncated {
-                taken.rows.retried.insert(key.clone());
-            }
-            taken.add(key, now);
-        }
-        taken.retried_watches = retried.watches;
-    }
-    Ok((taken, count))
+    Ok(())
 }
 
 /// Finds the orders that the written rows of watched tables affect, and adds the keys of these orders to the batch.
 async fn lead(
     transaction: &mut Transaction<'_>,
     source: &Source,
-    taken: &mut Taken,
+    entries: &mut BatchEntries,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     const AGAIN: &str =
@@ -221,22 +147,22 @@ async fn lead(
         return Ok(());
     };
     for (at, watch) in derived.watch.iter().enumerate() {
-        let leads: Vec<Lead> = taken.leads.extract_if(.., |lead| lead.watch == at + 1).collect();
-        let is_retried = taken.retried_watches.contains(&failure::place_of_watch(&watch.table));
+        let leads: Vec<Lead> = entries.leads.extract_if(.., |lead| lead.watch == at + 1).collect();
+        let is_retried = entries.retried_watches.contains(&failure::place_of_watch(&watch.table));
         let now = is_retried.then(OffsetDateTime::now_utc);
         let Some(newest) = leads.iter().map(|lead| lead.at).max().or(now) else {
             continue;
         };
         if watch.keys.is_none() {
             for lead in leads {
-                taken.add(lead.value, lead.at);
+                entries.add(lead.value, lead.at);
             }
             continue;
         }
         let values: Vec<String> = leads.into_iter().map(|lead| lead.value).collect();
         let affected = affected_orders::find(transaction, source, at + 1, values).await?;
         for key in affected.keys {
-            taken.add(key, newest);
+            entries.add(key, newest);
         }
         let (number, left_over) = (i16::try_from(at + 1).unwrap_or_default(), affected.left_over);
         if !left_over.is_empty() {
@@ -261,7 +187,7 @@ async fn lead(
             // are computed again. An order that was hidden may have become visible, so all others follow.
             done.readable_again += 1;
             for key in open_keys(transaction, source).await? {
-                taken.add(key, newest);
+                entries.add(key, newest);
             }
             if ended == WatchFailure::OfAll {
                 transaction.execute(install::ALL_ROWS, &[&source.id.0]).await?;
@@ -300,9 +226,6 @@ async fn compute_orders(
     rows: &WrittenRows,
     done: &mut Done,
 ) -> Result<(PublishedResults, Vec<Projected>), QueryError> {
-    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
-         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
-         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
     let published = PublishedResults::lock(transaction, source, keys).await?;
     let mut computed = compute(transaction, source, derived, keys, &published).await?;
     hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
@@ -316,10 +239,8 @@ async fn compute_orders(
     replace(transaction, source, &mut orders, &published, rows, publish).await?;
     if !without_store.is_empty() {
         let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
-        let pause = RETRY_PAUSE.as_secs_f64();
-        transaction
-            .execute(AGAIN, &[&source.id.0, &without_store, &pause, &written])
-            .await?;
+        let keys: Vec<&str> = without_store.iter().map(String::as_str).collect();
+        wait(transaction, source, &keys, &written).await?;
     }
     let mut unseen = without_store;
     unseen.extend(hidden);

@@ -14,8 +14,9 @@ const NAMED_FAILURES: i64 = 5;
 /// Minimum time between two attempts to compute the same failing order, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
 /// The value of [`Failure::place`] for an order whose row is hidden by row level security, or whose items may be.
-const ROW_SECURITY: &str = "row level security";
-/// Maximum number of orders of a source that are saved as hidden by row level security. The oldest ones are deleted.
+pub(super) const ROW_SECURITY: &str = "row level security";
+/// Maximum number of orders of a source that are saved as hidden by row level security. Of the orders that nobody sees,
+/// the oldest ones are deleted first.
 const HIDDEN_ORDERS: i64 = 10_000;
 /// The value of [`Failure::key`] if a `keys` query failed. A `keys` query finds the orders that a row of a watched
 /// table affects, so its failure belongs to no single order.
@@ -133,7 +134,7 @@ pub(super) async fn save(
          on conflict (source, key, place) do update set reason = excluded.reason, is_unseen = excluded.is_unseen, \
              tried_at = clock_timestamp()";
     const OLDEST: &str = "delete from vestnik.vst_projection_failure where source = $1 and place = $2 and key in ( \
-             select key from vestnik.vst_projection_failure where source = $1 and place = $2 order by at desc, key offset $3)";
+             select key from vestnik.vst_projection_failure where source = $1 and place = $2 order by is_unseen, at desc, key offset $3)";
     let column = |of: fn(&Failure) -> &str| failures.iter().map(of).collect::<Vec<&str>>();
     let (failed, places) = (column(|failure| &failure.key), column(|failure| &failure.place));
     let statement = transaction.prepare_cached(ENDED).await?;

@@ -8,9 +8,10 @@ use std::collections::HashSet;
 use super::super::Source;
 use super::super::row_policy;
 use super::compute::Computed;
-use super::failure::Failure;
+use super::failure::{Failure, ROW_SECURITY};
 use super::project::PublishedResults;
 use super::reader;
+use super::savepoint_query::{Attempt, end};
 use super::written_rows::WrittenRows;
 use super::{Derived, function};
 use crate::infra::db::Transaction;
@@ -46,10 +47,7 @@ pub(super) async fn find(
     }
     let visible = format!("select {}($1::text[], $2)", function::name(source.id));
     let visible_rows = transaction.query(&visible, &[&missing, &function::KEY]).await?;
-    let mut readable = HashSet::new();
-    for row in &visible_rows {
-        readable.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
-    }
+    let readable: HashSet<String> = keys_of(&visible_rows)?.into_iter().collect();
     // If the role can read a row, row level security does not hide it. The row's order has no result because the
     // mapping's joins leave the row out.
     missing.retain(|key| !readable.contains(*key));
@@ -63,6 +61,39 @@ pub(super) async fn find(
         }
     }
     Ok(())
+}
+
+/// Finds hidden orders whose rows can be read again, at most `most`. A policy may hide carts for ever, and show the
+/// orders among them later. So all hidden orders are asked for in one query.
+pub(super) async fn readable_again(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    most: i64,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const HIDDEN: &str = "select vestnik.vst_readable(key) from vestnik.vst_projection_failure \
+         where source = $1 and place = $2 and is_unseen";
+    let rows = transaction.query(HIDDEN, &[&source.id.0, &ROW_SECURITY]).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hidden: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let savepoint = transaction.savepoint().await?;
+    let readable = format!("select {}($1::text[], $2) limit $3", function::name(source.id));
+    let found = savepoint.query(&readable, &[&hidden, &function::KEY, &most]).await;
+    // An error of the query is found and reported when the orders are computed.
+    let Attempt::Done(found) = end(savepoint, found).await? else {
+        return Ok(Vec::new());
+    };
+    keys_of(&found)
+}
+
+/// The keys of the rows that the source's SQL function returns for [`function::KEY`].
+fn keys_of(rows: &[tokio_postgres::Row]) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut keys = Vec::new();
+    for row in rows {
+        keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
+    }
+    Ok(keys)
 }
 
 /// Row level security of a table, if Postgres applies it to the role that runs the mapping's expressions.

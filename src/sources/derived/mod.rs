@@ -8,6 +8,7 @@ mod answer;
 mod answer_statements;
 mod attached;
 mod batch;
+mod batch_entries;
 mod check;
 mod compute;
 mod existing_orders;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::super::Source;
 use super::project::PublishedResults;
-use super::watch::{AGAIN, GONE};
+use super::watch::{AGAIN, ALL_ORDERS, GONE, NO_KEY};
 use super::{Derived, affected_orders};
 use crate::infra::db::Transaction;
 
@@ -33,12 +33,12 @@ impl QueuedOrders {
         derived: &Derived,
     ) -> Result<(), tokio_postgres::Error> {
         const QUEUED: &str = "select distinct watch, vestnik.vst_readable(key) from vestnik.vst_change \
-             where source = $1 and watch <> -1";
+             where source = $1 and watch <> $2";
         let mut values = BTreeMap::<usize, Vec<String>>::new();
-        for row in transaction.query(QUEUED, &[&source.id.0]).await? {
+        for row in transaction.query(QUEUED, &[&source.id.0, &ALL_ORDERS]).await? {
             let (watch, key): (i16, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-            let Some(key) = key else {
-                // A table was emptied.
+            let Some(key) = key.filter(|key| key != NO_KEY) else {
+                // A table was emptied, or its rows were written while the column of the key was missing.
                 self.is_incomplete = true;
                 continue;
             };

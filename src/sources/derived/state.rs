@@ -80,7 +80,7 @@ pub(in crate::sources) async fn examine(
     for watch in &derived.watch {
         if watch_column::is_gone(client, &watch.table, &watch.column, schema).await? {
             troubles.push(format!(
-                "{} has no column {} now, so a write to it leads to no order: `vestnik source edit {name}`",
+                "{} has no column {} now, so each write to it computes all open orders again: `vestnik source edit {name}`",
                 watch.table, watch.column
             ));
         }

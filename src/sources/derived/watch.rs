@@ -7,7 +7,7 @@ use super::super::attach_error::Error;
 use super::super::catalog::{Shape, Table};
 use super::super::install::Installed;
 use super::super::recorder::{self, FunctionOwner};
-use super::super::sql::{ident, quoted};
+use super::super::sql::{ident, literal, quoted};
 use super::super::trigger::{body_of, function_name, same, text_of};
 use super::super::trigger_form::{Rows, TriggerForm, are_installed, create_sql};
 use crate::domain::event::SourceId;
@@ -19,6 +19,12 @@ pub(super) const GONE: i16 = -2;
 /// Vestnik writes this value to the column `watch` of `vst_change`. The value means that an order is to be computed
 /// again, although nobody wrote its row. The row may have been deleted before.
 pub(super) const AGAIN: i16 = -3;
+/// Vestnik writes this value to the column `watch` of `vst_change`. The value means that all existing orders are to be
+/// computed.
+pub(super) const ALL_ORDERS: i16 = -1;
+/// A trigger records this text as the key while the column that holds the key is missing, for example because the shop
+/// has renamed the column. It is no key of an order.
+pub(super) const NO_KEY: &str = "(vestnik: the column of the key is missing)";
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
 /// A table on which Vestnik installs triggers for a derived source, because the source's orders depend on the table's
@@ -84,13 +90,13 @@ impl Watched {
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
         // If the shop has dropped a column that the mapping reads, the trigger cannot compare this column. So every
-        // update of a row then counts as a change.
+        // update of a row then counts as a change. Without the column of the key, every order may have changed.
         let rows = |rows: &str, missing: &str| {
             let gone = columns
                 .iter()
                 .zip(&idents)
                 .map(|(name, ident)| match *name == self.column {
-                    true => format!("null::pg_catalog.text as {ident}"),
+                    true => format!("{}::pg_catalog.text as {ident}", literal(NO_KEY)),
                     false => format!("{missing}::pg_catalog.text as {ident}"),
                 });
             let (gone, columns) = (gone.collect::<Vec<_>>().join(", "), idents.join(", "));
