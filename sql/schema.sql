@@ -720,6 +720,7 @@ CREATE TABLE vestnik.vst_projector (
     sole boolean DEFAULT true NOT NULL,
     holder text,
     until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    policies text,
     CONSTRAINT vst_projector_sole_check CHECK (sole)
 );
 CREATE TABLE vestnik.vst_promise (

@@ -57,7 +57,7 @@ create table vestnik.vst_change (
     source int         not null,
     id     bigint      not null generated always as identity (cache 1),
     watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events; -2: the order's row is gone; -3: the order is computed again
-    key    text,                             -- of the order, or of a row that leads to it; null: the table was truncated
+    key    text,                             -- of the order, or of a row that leads to it; null: the table was truncated, or any order may have changed
     at     timestamptz not null default clock_timestamp(),
     xid    xid8        not null default pg_current_xact_id(),   -- a key that is deleted and written by two transactions is two orders
     primary key (source, id)
@@ -74,9 +74,10 @@ create table vestnik.vst_wait (
 
 -- The node that runs the projector, and the end of its lease.
 create table vestnik.vst_projector (
-    sole   boolean     not null default true primary key check (sole),
-    holder text,
-    until  timestamptz not null default '-infinity'
+    sole     boolean     not null default true primary key check (sole),
+    holder   text,
+    until    timestamptz not null default '-infinity',
+    policies text   -- a digest of the policies of row level security that the projector last saw; a change may show other rows
 );
 insert into vestnik.vst_projector default values;
 

@@ -141,7 +141,7 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::Overtaken(current) => Err(conflict(current)),
         StatusChangeOutcome::NotAllowed(current) => Err(ApiError::StatusNotReachable(current.status.as_str())),
         StatusChangeOutcome::Refused { message, rule, .. } => Err(ApiError::StatusRefused { message, rule }),
-        StatusChangeOutcome::Denied(_) => Err(ApiError::StatusNotPossible),
+        StatusChangeOutcome::Denied => Err(ApiError::StatusNotPossible),
         StatusChangeOutcome::Unavailable(_) => Err(ApiError::ShopUnavailable),
         StatusChangeOutcome::Locked => Err(ApiError::OrderLocked),
         StatusChangeOutcome::NoWord(_) => Err(ApiError::StatusUnknownToShop(to.as_str())),

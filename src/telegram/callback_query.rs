@@ -276,7 +276,6 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
         }
         StatusChangeOutcome::NotAllowed(current)
         | StatusChangeOutcome::Overtaken(current)
-        | StatusChangeOutcome::Denied(current)
         | StatusChangeOutcome::Refused { current, .. } => {
             let text = if current.by.is_none() {
                 "pressed.not_allowed"
@@ -286,6 +285,7 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
             (text, Some(current))
         }
         StatusChangeOutcome::Unavailable(_) => ("pressed.shop_unavailable", None),
+        StatusChangeOutcome::Denied => ("pressed.denied", None),
         StatusChangeOutcome::Locked => ("pressed.locked", None),
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
         StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),

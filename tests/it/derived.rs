@@ -13,6 +13,7 @@ mod elsewhere;
 mod failing_sql;
 mod faults;
 mod hidden_rows;
+mod hidden_tables;
 mod kept_answers;
 mod keys;
 mod proposing;

@@ -16,13 +16,15 @@ use super::existing_orders;
 use super::failure::{self, Failure, NO_ORDER, WatchFailure};
 use super::hidden_items;
 use super::hidden_rows;
+use super::hidden_tables;
 use super::install;
 use super::known_orders;
 use super::missed::project_again;
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::queue_progress::QueueProgress;
 use super::queued_orders::QueuedOrders;
-use super::watch::NO_KEY;
+use super::seen_orders::SeenOrders;
+use super::watch::{AGAIN, NO_KEY};
 use super::write;
 use super::written_rows::WrittenRows;
 use super::{Derived, projection};
@@ -76,10 +78,7 @@ pub(super) async fn batch(
     // Orders that changes of this batch affect are left out of `all_rows`, which appends no event for them.
     lead(transaction, source, &mut entries, &mut done).await?;
     if entries.is_any_changed {
-        let now = OffsetDateTime::now_utc();
-        for key in open_keys(transaction, source).await? {
-            entries.add(key, now);
-        }
+        queue_open_orders(transaction, source).await?;
     }
     if entries.is_of_all_rows {
         all_rows(transaction, source, derived, &entries.orders, &mut done).await?;
@@ -114,24 +113,7 @@ async fn without_keys(
         (entries.is_any_changed, entries.is_of_all_rows) = (true, true);
         return Ok(());
     }
-    wait(transaction, source, &[NO_KEY], &[None]).await
-}
-
-/// Takes these keys into a later batch, after [`RETRY_PAUSE`]. `written` has the time when each order was written.
-async fn wait(
-    transaction: &Transaction<'_>,
-    source: &Source,
-    keys: &[&str],
-    written: &[Option<OffsetDateTime>],
-) -> Result<(), QueryError> {
-    const WAIT: &str = "insert into vestnik.vst_wait (source, key, since, until) \
-         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
-         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
-    let pause = RETRY_PAUSE.as_secs_f64();
-    transaction
-        .execute(WAIT, &[&source.id.0, &keys, &pause, &written])
-        .await?;
-    Ok(())
+    Ok(write::hold_back(transaction, source, &[(None, NO_KEY.to_owned())], RETRY_PAUSE).await?)
 }
 
 /// Finds the orders that the written rows of watched tables affect, and adds the keys of these orders to the batch.
@@ -186,9 +168,7 @@ async fn lead(
             // While the `keys` query failed, writes to this table may have changed any open order. So all open orders
             // are computed again. An order that was hidden may have become visible, so all others follow.
             done.readable_again += 1;
-            for key in open_keys(transaction, source).await? {
-                entries.add(key, newest);
-            }
+            queue_open_orders(transaction, source).await?;
             if ended == WatchFailure::OfAll {
                 transaction.execute(install::ALL_ROWS, &[&source.id.0]).await?;
             }
@@ -229,6 +209,7 @@ async fn compute_orders(
     let published = PublishedResults::lock(transaction, source, keys).await?;
     let mut computed = compute(transaction, source, derived, keys, &published).await?;
     hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
+    hidden_tables::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
     hidden_items::find(transaction, source, derived, &mut computed, &published, publish).await?;
     let Computed {
         mut orders,
@@ -237,11 +218,8 @@ async fn compute_orders(
         failures,
     } = computed;
     replace(transaction, source, &mut orders, &published, rows, publish).await?;
-    if !without_store.is_empty() {
-        let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
-        let keys: Vec<&str> = without_store.iter().map(String::as_str).collect();
-        wait(transaction, source, &keys, &written).await?;
-    }
+    let written = without_store.iter().map(|key| (publish.at(key), key.clone()));
+    write::hold_back(transaction, source, &written.collect::<Vec<_>>(), RETRY_PAUSE).await?;
     let mut unseen = without_store;
     unseen.extend(hidden);
     done.readable_again += failure::save(transaction, source.id, keys, &failures, &unseen).await?;
@@ -273,8 +251,8 @@ async fn replace(
     Ok(())
 }
 
-/// Computes the orders that existed before the source was attached or its mapping changed. Appends events only for
-/// orders that were written since the source was attached, but that nobody saw with the mapping of that time.
+/// Computes the orders that existed before the source was attached, or before its mapping or a policy changed. See
+/// [`Publish::Existing`] for the orders that make an event.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -286,7 +264,9 @@ async fn all_rows(
     known_orders::remember(transaction, source).await?;
     let existing = existing_orders::find(transaction, source, derived, taken).await?;
     let mut queued = QueuedOrders::default();
-    for (keys, publish) in [(existing.older, Publish::Nobody), (existing.newer, Publish::Unseen)] {
+    let seen = &SeenOrders::read(transaction, source).await?;
+    for (keys, is_written) in [(existing.older, false), (existing.newer, true)] {
+        let publish = Publish::Existing { seen, is_written };
         for chunk in keys.chunks(existing_orders::CHUNK) {
             let rows = WrittenRows::default();
             let (mut published, mut orders) =
@@ -308,12 +288,15 @@ async fn all_rows(
     Ok(transaction.batch_execute(&limit).await?)
 }
 
-/// The keys of the open orders: orders that are not completed, rejected or cancelled.
-async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, QueryError> {
+/// Puts the open orders into the queue: orders that are not completed, rejected or cancelled. The next batches compute
+/// them again.
+async fn queue_open_orders(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     let sql = format!(
-        "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
+        "insert into vestnik.vst_change (source, watch, key) \
+         select distinct $1::int, $2::int2, p.key from {} p where p.status not in ('completed', 'rejected', 'cancelled') \
+             and not exists (select from vestnik.vst_change c where c.source = $1 and c.watch = $2 and c.key = p.key)",
         projection(source.id)
     );
-    let rows = transaction.query(&sql, &[]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    transaction.execute(&sql, &[&source.id.0, &AGAIN]).await?;
+    Ok(())
 }

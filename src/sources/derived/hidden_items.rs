@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 
 use super::super::Source;
-use super::super::row_policy;
 use super::super::statement_uses::tables;
 use super::compute::Computed;
 use super::failure::Failure;
+use super::hidden_tables::{Hides, HidingTables};
 use super::project::{Projected, Publish, PublishedResults};
-use super::{Derived, HIDDEN, function, reader, rights};
+use super::{Derived, HIDDEN};
 use crate::domain::status::Status;
 use crate::infra::db::Transaction;
 
@@ -44,7 +44,11 @@ pub(super) async fn find(
     if empty.is_empty() {
         return Ok(());
     }
-    if let Some(reason) = reason(transaction, source, items).await? {
+    if let Some(hiding) = HidingTables::find(transaction, source, &tables(items), Hides::SomeRows).await? {
+        let reason = format!(
+            "row level security of {} holds for role {}, which reads the expressions, and open orders have no items: {}",
+            hiding.names, hiding.reader, hiding.advice
+        );
         let failures = empty.iter().map(|key| Failure::hidden_row(key, &reason));
         computed.failures.extend(failures);
     }
@@ -54,44 +58,4 @@ pub(super) async fn find(
 /// Whether people still work on an order with this status. Panels also show a status that the mapping does not know.
 fn is_open(status: &str) -> bool {
     status != HIDDEN && Status::from_name(status).is_none_or(Status::is_open)
-}
-
-/// The text for the health report, about the tables of the query `items` whose rows may be hidden. `None`: the role
-/// reads every row.
-async fn reason(
-    transaction: &Transaction<'_>,
-    source: &Source,
-    items: &str,
-) -> Result<Option<String>, tokio_postgres::Error> {
-    let hidden = format!(
-        "select distinct quote_ident(r.rolname), format('%I.%I', n.nspname, c.relname), {} \
-         from pg_proc f join pg_roles r on r.oid = f.proowner and not r.rolsuper and not r.rolbypassrls \
-         cross join pg_class orders join pg_namespace home on home.oid = orders.relnamespace cross join unnest($3::text[]) named (name) \
-         join pg_class c on c.oid = {} join pg_namespace n on n.oid = c.relnamespace \
-         where f.oid = to_regprocedure($1) and orders.oid = to_regclass($2) and c.relrowsecurity \
-           and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) and not {} \
-         order by 2",
-        row_policy::remedy("c.oid", "'r'", "r.oid", "orders.oid"),
-        rights::named_table("named.name", "quote_ident(home.nspname)"),
-        row_policy::lets_every_row("c.oid", "'r'", "r.oid"),
-    );
-    let (signature, tables) = (function::signature(source.id), tables(items));
-    let rows = transaction
-        .query(&hidden, &[&signature, &source.mapping.table, &tables])
-        .await?;
-    let (mut names, mut advice, mut reader): (Vec<&str>, Vec<String>, &str) = Default::default();
-    for row in &rows {
-        reader = row.try_get(0)?;
-        names.push(row.try_get(1)?);
-        let advised = row_policy::advice(row.try_get(2)?, reader, &reader::own_role(reader));
-        if !advice.contains(&advised) {
-            advice.push(advised);
-        }
-    }
-    let (names, advice) = (names.join(", "), advice.join("; "));
-    Ok((!names.is_empty()).then(|| {
-        format!(
-            "row level security of {names} holds for role {reader}, which reads the expressions, and open orders have no items: {advice}"
-        )
-    }))
 }

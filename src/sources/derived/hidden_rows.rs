@@ -45,9 +45,7 @@ pub(super) async fn find(
     if security.is_open {
         missing.retain(|key| !rows.retried.contains(*key));
     }
-    let visible = format!("select {}($1::text[], $2)", function::name(source.id));
-    let visible_rows = transaction.query(&visible, &[&missing, &function::KEY]).await?;
-    let readable: HashSet<String> = keys_of(&visible_rows)?.into_iter().collect();
+    let readable: HashSet<String> = readable(transaction, source, &missing).await?.into_iter().collect();
     // If the role can read a row, row level security does not hide it. The row's order has no result because the
     // mapping's joins leave the row out.
     missing.retain(|key| !readable.contains(*key));
@@ -85,6 +83,16 @@ pub(super) async fn readable_again(
         return Ok(Vec::new());
     };
     keys_of(&found)
+}
+
+/// The keys among `keys` of the rows that the role that runs the mapping's expressions can read.
+pub(super) async fn readable(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    keys: &[&String],
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = format!("select {}($1::text[], $2)", function::name(source.id));
+    keys_of(&transaction.query(&sql, &[&keys, &function::KEY]).await?)
 }
 
 /// The keys of the rows that the source's SQL function returns for [`function::KEY`].

@@ -2,10 +2,8 @@
 
 use super::super::Source;
 use super::projection;
+use super::seen_orders::SEARCHED_EVENTS;
 use crate::infra::db::{QueryError, Transaction};
-
-/// Number of newest journal rows of the source in which the orders are found.
-const SEARCHED_EVENTS: i64 = 100_000;
 
 /// Adds the orders of the source's journal to its projection table, with the status that clients know and no values. A
 /// later change of such an order then becomes an event of a known order. Does nothing if the source was never direct.

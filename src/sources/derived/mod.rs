@@ -17,12 +17,14 @@ mod fractions;
 mod function;
 mod hidden_items;
 mod hidden_rows;
+mod hidden_tables;
 mod install;
 mod joins;
 mod kept_answer;
 mod known_orders;
 mod missed;
 mod object_rights;
+mod policy_changes;
 pub mod preset;
 mod preview;
 mod project;
@@ -33,6 +35,7 @@ mod reader;
 mod remedy;
 mod rights;
 mod savepoint_query;
+mod seen_orders;
 mod shorter_limit;
 mod state;
 mod trial;
@@ -47,6 +50,7 @@ mod written_rows;
 use super::mapping::Mapping;
 use super::mapping::derived::{Derived, HIDDEN, extra_name};
 use super::sql::ident;
+use super::statement_uses::tables;
 use super::{RecordedColumn, usual_unit};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
@@ -70,6 +74,17 @@ pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "option
 /// that clients last received.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
+}
+
+/// The names of the tables that the mapping's expressions read, besides the shop's table of orders. A name in the result
+/// may belong to no table.
+fn tables_read(derived: &Derived) -> Vec<String> {
+    let mut names: Vec<String> = derived.watch.iter().map(|watch| watch.table.clone()).collect();
+    names.extend(tables(&derived.from));
+    for (_, sql) in function::all_values(derived) {
+        names.extend(tables(&sql));
+    }
+    names
 }
 
 /// Sets the unit of each amount in a derived mapping (one with SQL expressions), if the mapping names no unit. The SQL

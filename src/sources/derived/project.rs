@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::super::json::Json;
 use super::super::{Source, zone};
 use super::kept_answer::{KeptAnswer, Pressed};
+use super::seen_orders::{Heard, SeenOrders};
 use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
@@ -26,11 +27,14 @@ pub(super) enum Publish<'a> {
     Usual(&'a WrittenAt),
     /// Every change becomes an event. These orders were held back before, so they are now published even without items.
     Now(&'a WrittenAt),
-    /// No change becomes an event, because the orders existed before the source was attached or its mapping changed.
-    Nobody,
-    /// Only an order that rings becomes an event, and only if no client has received it. The order was written since
-    /// the source was attached, and the mapping changed. So nobody saw the order with the earlier mapping.
-    Unseen,
+    /// The orders existed before the source was attached, or before its mapping or a policy changed. An order that
+    /// clients can see makes no event. Another one makes an event if it rings, was written since the source was
+    /// attached, and nobody saw it before. It also makes an event if it is open, and clients heard that it was removed.
+    Existing {
+        seen: &'a SeenOrders,
+        /// Whether the orders were written since the source was attached.
+        is_written: bool,
+    },
     /// A person of a store has set this status, and the mapping's statements have written it. The order gets this
     /// status, even if the shop's tables have another status.
     Answer(Pressed<'a>),
@@ -44,19 +48,24 @@ impl Publish<'_> {
     pub fn at(self, key: &str) -> Option<OffsetDateTime> {
         match self {
             Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
-            Self::Nobody | Self::Unseen | Self::Answer(..) | Self::Taken(..) => None,
+            Self::Existing { .. } | Self::Answer(..) | Self::Taken(..) => None,
         }
     }
 
-    /// Whether the change of an order becomes an event. `is_new`: no client has received the order. `status` is the
+    /// Whether the change of an order becomes an event. `is_new`: clients cannot see the order now. `status` is the
     /// status of the order now.
-    fn tells(self, is_new: bool, status: &str) -> bool {
-        match self {
-            Self::Nobody => false,
-            // Panels ring for a status that the mapping does not know, too.
-            Self::Unseen => is_new && Status::from_name(status).is_none_or(|status| status == Status::Pending),
-            Self::Usual(_) | Self::Now(_) | Self::Answer(..) | Self::Taken(..) => true,
-        }
+    fn tells(self, is_new: bool, (key, store): (&str, &str), status: &str) -> bool {
+        let Self::Existing { seen, is_written } = self else {
+            return true;
+        };
+        // Panels ring for a status that the mapping does not know, too.
+        let status = Status::from_name(status);
+        is_new
+            && match seen.heard(key, store) {
+                Heard::Nothing => is_written && status.is_none_or(|status| status == Status::Pending),
+                Heard::Seen => false,
+                Heard::Removed => status.is_none_or(Status::is_open),
+            }
     }
 }
 
@@ -180,6 +189,14 @@ impl PublishedResults {
         kept.collect()
     }
 
+    /// Whether clients of any store can see the order with this key, and it is open there.
+    pub fn is_open(&self, key: &str) -> bool {
+        let is_open = |before: &Before| Status::from_name(&before.status).is_none_or(Status::is_open);
+        self.before
+            .iter()
+            .any(|((known, _), before)| known == key && is_open(before))
+    }
+
     /// Whether clients of any store can see the order with this key.
     pub fn is_known(&self, key: &str) -> bool {
         self.before.keys().any(|(known, _)| known == key)
@@ -236,7 +253,7 @@ pub(super) async fn publish_changes(
         compare(&mut writes, order, before, publish);
     }
     for ((key, store), before) in published.before {
-        if publish.tells(false, &before.status) {
+        if publish.tells(false, (&key, &store), &before.status) {
             let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
             writes.events.push(Event {
                 at: publish.at(&key),
@@ -293,7 +310,7 @@ fn compare(writes: &mut Writes, mut order: Projected, before: Option<Before>, pu
     let is_seen = before
         .as_ref()
         .is_none_or(|before| (&before.status, &before.data) != (&shown, &order.data));
-    if is_seen && publish.tells(before.is_none(), &shown) {
+    if is_seen && publish.tells(before.is_none(), (&order.key, &order.store), &shown) {
         let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
             at: publish.at(&order.key),

@@ -16,10 +16,11 @@ use super::super::Source;
 use super::super::registry::Registry;
 use super::batch::{Done, batch};
 use super::failure::RETRY_SECONDS;
+use super::policy_changes;
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
-use crate::infra::db::{self, QueryError};
+use crate::infra::db::{self, QueryError, Transaction};
 
 /// Time after which the projector's lease ends unless the node renews it. Only the node with the lease computes orders.
 const LEASE: Duration = Duration::from_secs(3);
@@ -43,6 +44,8 @@ const REST: Duration = Duration::from_secs(1);
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 /// Interval at which orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
+/// Interval at which the node with the projector's lease looks whether policies of row level security changed.
+const POLICY_PAUSE: Duration = Duration::from_secs(10);
 /// Maximum number of orders with a failing expression that one batch computes again. As soon as one of these orders
 /// can be computed, the limit becomes [`BATCH_CHANGES`].
 const RETRIED_ORDERS: i64 = 20;
@@ -118,6 +121,7 @@ impl Projector {
         let mut renewed: Option<Instant> = None;
         let mut busy_until = Instant::now();
         let mut backoff = Backoff::new();
+        let mut policies_seen: Option<Instant> = None;
         loop {
             let derived = self.derived();
             if derived.is_empty() {
@@ -139,6 +143,12 @@ impl Projector {
                         sleep(backoff.next_pause()).await;
                         continue;
                     }
+                }
+            }
+            if policies_seen.is_none_or(|at| at.elapsed() >= POLICY_PAUSE) {
+                policies_seen = Some(Instant::now());
+                if let Err(error) = db::with_timeout(self.notice_policies(&derived)).await {
+                    tracing::warn!(%error, "the projector could not look for changed policies");
                 }
             }
             match self.round(&derived).await {
@@ -185,6 +195,30 @@ impl Projector {
             .execute(&statement, &[&self.holder, &LEASE.as_secs_f64()])
             .await?;
         Ok(if renewed == 1 { Lease::Held } else { Lease::Elsewhere })
+    }
+
+    /// Has all orders computed again if policies of row level security changed.
+    async fn notice_policies(&self, derived: &[Arc<Source>]) -> Result<(), QueryError> {
+        let ids: Vec<SourceId> = derived.iter().map(|source| source.id).collect();
+        let mut client = self.pool.get().await?;
+        let transaction = client.transaction().await?;
+        if !self.holds_lease(&transaction).await? {
+            return Ok(());
+        }
+        let are_changed = policy_changes::notice(&transaction, &ids).await?;
+        transaction.commit().await?;
+        if are_changed {
+            tracing::info!("policies of row level security changed, so all orders are computed again");
+        }
+        Ok(())
+    }
+
+    /// Whether this projector holds the lease. Locks the lease's row, so that no other node can take the lease before
+    /// the transaction ends.
+    async fn holds_lease(&self, transaction: &Transaction<'_>) -> Result<bool, QueryError> {
+        const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
+        let statement = transaction.prepare_cached(FENCE).await?;
+        Ok(transaction.query_opt(&statement, &[&self.holder]).await?.is_some())
     }
 
     /// Releases the projector's lease, so that another node can take it at once.
@@ -276,14 +310,11 @@ impl Projector {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Runs a batch of one source if this node still holds the lease. The transaction locks the lease's row, so that no
-    /// other node can take the lease before the transaction ends.
+    /// Runs a batch of one source if this node still holds the lease.
     async fn batch(&mut self, id: SourceId) -> Result<usize, QueryError> {
-        const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
         let mut client = self.pool.get().await?;
         let mut transaction = client.transaction().await?;
-        let statement = transaction.prepare_cached(FENCE).await?;
-        if transaction.query_opt(&statement, &[&self.holder]).await?.is_none() {
+        if !self.holds_lease(&transaction).await? {
             return Ok(0);
         }
         db::limit_idle_in_transaction(&transaction).await?;

@@ -15,7 +15,7 @@ pub(super) const ROLE: &str = "vestnik_reader";
 /// How the expressions get a role of their own, if they run with the rights of `role`, which attached the table.
 pub(super) fn own_role(role: &str) -> String {
     format!(
-        "run `create role {ROLE} nologin; grant {ROLE} to {role}` as a superuser, and attach the table again as {role}"
+        "run `grant {ROLE} to {role}` as a superuser, after `create role {ROLE} nologin` if there is no such role, and attach the table again as {role}"
     )
 }
 

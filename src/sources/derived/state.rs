@@ -6,10 +6,10 @@ use crate::infra::db::GenericClient;
 use super::super::access::Access;
 use super::super::catalog::Table;
 use super::super::missing_right::is_named;
-use super::super::statement_uses::tables;
+
 use super::answer::BrokenStatement;
 use super::rights;
-use super::{Derived, failure, function, has_projection, projection, watch_column};
+use super::{Derived, failure, function, has_projection, projection, tables_read, watch_column};
 use crate::domain::event::SourceId;
 
 /// The lines of a health report about a derived source. Each line says what to do.
@@ -34,9 +34,7 @@ pub(in crate::sources) async fn examine(
     const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
     let mut troubles = failure::lines(client, source, name, &table.schema).await?;
     let mut reads = vec![table.quoted.clone()];
-    reads.extend(derived.watch.iter().map(|watch| watch.table.clone()));
-    reads.extend(tables(&derived.from));
-    reads.extend(derived.items.iter().flat_map(|items| tables(items)));
+    reads.extend(tables_read(derived));
     let hidden = rights::of_expressions(client, Some(source), table, reads.iter()).await?;
     troubles.extend(hidden.missing);
     let Access { missing, mut notes } = rights::of_serving_roles(client, table, derived).await?;

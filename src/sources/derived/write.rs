@@ -2,6 +2,8 @@
 //! the source's projection table, and appends events to the journal. Also saves which orders are held back until the
 //! shop writes their items.
 
+use std::time::Duration;
+
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
@@ -91,16 +93,7 @@ pub(super) async fn put(
             format!("delete from {table} where (key, store_id) in (select * from unnest($1::text[], $2::text[]))");
         transaction.execute(&sql, &[&keys, &stores]).await?;
     }
-    if !writes.waiting.is_empty() {
-        const WAIT: &str = "insert into vestnik.vst_wait (source, key, since, until) \
-             select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
-             from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
-        let seconds = derived.wait_for_items.as_secs_f64();
-        let (since, keys): (Vec<_>, Vec<&str>) = writes.waiting.iter().map(|(at, key)| (*at, key.as_str())).unzip();
-        transaction
-            .execute(WAIT, &[&source.id.0, &keys, &seconds, &since])
-            .await?;
-    }
+    hold_back(transaction, source, &writes.waiting, derived.wait_for_items).await?;
     events(transaction, source, &writes.events).await?;
     if !writes.rows.is_empty() {
         const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
@@ -111,6 +104,28 @@ pub(super) async fn put(
         let statement = transaction.prepare_cached(TOLD).await?;
         transaction.execute(&statement, &[&source.id.0, &keys]).await?;
     }
+    Ok(())
+}
+
+/// Takes orders into a later batch, after this pause. Each entry has the time when the order was written and its key.
+/// Without a time, the order counts as written now.
+pub(super) async fn hold_back(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    entries: &[(Option<OffsetDateTime>, String)],
+    pause: Duration,
+) -> Result<(), tokio_postgres::Error> {
+    const WAIT: &str = "insert into vestnik.vst_wait (source, key, since, until) \
+         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
+         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let seconds = pause.as_secs_f64();
+    let (since, keys): (Vec<_>, Vec<&str>) = entries.iter().map(|(at, key)| (*at, key.as_str())).unzip();
+    transaction
+        .execute(WAIT, &[&source.id.0, &keys, &seconds, &since])
+        .await?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::CurrentStatus;
+use super::denied::report_denied;
+use super::refusal::is_denied;
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;
@@ -103,11 +105,15 @@ pub async fn find<'a>(
             }
             Err(error) if error.as_db_error().is_some() => {
                 savepoint.rollback().await?;
-                tracing::warn!(
-                    source = &*source.name,
-                    error = db::reason(&error),
-                    "an order was not looked for in a source"
-                );
+                if is_denied(&error) {
+                    report_denied(&*transaction, source, &error).await;
+                } else {
+                    tracing::warn!(
+                        source = &*source.name,
+                        error = db::reason(&error),
+                        "an order was not looked for in a source"
+                    );
+                }
                 unreadable = Some(error);
             }
             Err(error) => return Err(error.into()),

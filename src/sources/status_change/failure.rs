@@ -17,7 +17,7 @@ pub(super) async fn outcome(
 ) -> Result<StatusChangeOutcome, QueryError> {
     if is_denied(&error) {
         report_denied(client, current_order.source, &error).await;
-        return Ok(StatusChangeOutcome::Denied(current_order.current_status()));
+        return Ok(StatusChangeOutcome::Denied);
     }
     if is_broken_statement(&error) {
         tracing::error!(
@@ -26,7 +26,7 @@ pub(super) async fn outcome(
             error = db::reason(&error),
             "an answer was not written: the mapping's statement or the shop's function for it fails; correct it with `vestnik source edit`"
         );
-        return Ok(StatusChangeOutcome::Denied(current_order.current_status()));
+        return Ok(StatusChangeOutcome::Denied);
     }
     if is_locked(&error) {
         return Ok(locked(change, Some(current_order.source), &error));

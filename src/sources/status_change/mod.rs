@@ -21,7 +21,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use current_order::{CurrentOrder, find};
-use refusal::{NO_ROW, is_locked};
+use refusal::{NO_ROW, is_broken_statement, is_denied, is_locked};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
@@ -60,7 +60,7 @@ pub enum StatusChangeOutcome {
     },
     /// The change failed for a reason that only the operator can correct. Possible reasons: the role of `vestnik serve`
     /// lacks a right, the mapping's SQL statement is wrong, or the settings for the shop's API are wrong.
-    Denied(CurrentStatus),
+    Denied,
     /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order has
     /// changed.
     Unavailable(CurrentStatus),
@@ -159,6 +159,10 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         let mut found = match found.await {
             Err(QueryError::Postgres(error)) if is_locked(&error) => {
                 return Ok(failure::locked(change, None, &error).into());
+            }
+            // The row of the order cannot be read.
+            Err(QueryError::Postgres(error)) if is_denied(&error) || is_broken_statement(&error) => {
+                return Ok(StatusChangeOutcome::Denied.into());
             }
             found => found?,
         };

@@ -195,7 +195,7 @@ impl ShopApi {
                 message,
                 rule: None,
             },
-            Reply::Unsent(_) => StatusChangeOutcome::Denied(ask.current),
+            Reply::Unsent(_) => StatusChangeOutcome::Denied,
             Reply::Failed(_) => StatusChangeOutcome::Unavailable(ask.current),
         })
     }

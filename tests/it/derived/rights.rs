@@ -277,7 +277,8 @@ async fn no_policy_is_printed_for_the_role_of_the_application() {
     shop.write(&super::faults::order(1)).await;
     shop.settle().await;
     let said = |troubles: &[String]| {
-        let way = format!("run `create role vestnik_reader nologin; grant vestnik_reader to {role}` as a superuser");
+        let way =
+            format!("run `grant vestnik_reader to {role}` as a superuser, after `create role vestnik_reader nologin`");
         assert!(troubles.iter().any(|line| line.contains(&way)), "{troubles:#?}");
         assert!(
             !troubles.iter().any(|line| line.contains("policy vestnik")),

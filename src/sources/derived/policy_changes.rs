@@ -1,0 +1,34 @@
+//! Notices that row level security changed. A policy may have hidden rows that the mapping's expressions read, and
+//! Postgres gives no error for a hidden row. So after each change of a policy, the orders are computed again.
+
+use super::install;
+use super::watch::AGAIN;
+use crate::domain::event::SourceId;
+use crate::infra::db::{GenericClient, QueryError};
+
+/// Compares the policies of the database with those that the projector last saw. If they differ, puts into the queue
+/// that all orders of these sources are computed again. Returns whether they differ. The first call only remembers the
+/// policies. The caller must hold the projector's lease.
+pub(super) async fn notice(client: &impl GenericClient, sources: &[SourceId]) -> Result<bool, QueryError> {
+    // The transaction id of a catalog row tells whether somebody changed the row, also if a later change undid it.
+    const REMEMBER: &str = "with now as (select md5(coalesce(string_agg(line, ';' order by line), '')) as policies from ( \
+                 select concat_ws(',', 'policy', p.oid, p.xmin) as line from pg_policy p \
+                 union all select concat_ws(',', 'table', c.oid, c.relforcerowsecurity) from pg_class c where c.relrowsecurity \
+                 union all select concat_ws(',', 'role', r.oid, r.rolsuper, r.rolbypassrls) from pg_roles r \
+                     where r.oid in (select p.proowner from pg_proc p where p.pronamespace = 'vestnik'::regnamespace)) lines), \
+             before as (select policies from vestnik.vst_projector) \
+         update vestnik.vst_projector p set policies = now.policies from now, before \
+         where p.policies is distinct from now.policies returning before.policies is not null";
+    const EACH_ORDER: &str = "insert into vestnik.vst_change (source, watch) values ($1, $2)";
+    let Some(row) = client.query_opt(REMEMBER, &[]).await? else {
+        return Ok(false);
+    };
+    let are_changed: bool = row.try_get(0)?;
+    if are_changed {
+        for source in sources {
+            client.execute(EACH_ORDER, &[&source.0, &AGAIN]).await?;
+            client.execute(install::ALL_ROWS, &[&source.0]).await?;
+        }
+    }
+    Ok(are_changed)
+}
