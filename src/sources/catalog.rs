@@ -1,9 +1,8 @@
 //! Reads the description of a shop's table from the Postgres catalog. The description is used to validate a mapping and
 //! to propose one.
 
-use tokio_postgres::error::SqlState;
-
 use super::sql;
+use super::table_name::TableName;
 use crate::infra::db::{GenericClient, QueryError};
 
 /// A shop's table, as the Postgres catalog describes it.
@@ -168,26 +167,13 @@ impl Table {
         const COLUMNS: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
                  pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), \
                  case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
-             from pg_class c join pg_namespace n on n.oid = c.relnamespace where ";
-        const BY_NAME: &str = "c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
-        // `to_regclass` fails if the role may not use the schema. The query then compares the name as text.
-        const BY_SPELLING: &str = "format('%I.%I', n.nspname, c.relname) = $1";
-        let found = match client.query_opt(&format!("{COLUMNS}{BY_NAME}"), &[&name]).await {
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                client.query_opt(&format!("{COLUMNS}{BY_SPELLING}"), &[&name]).await
-            }
-            found => found,
-        };
-        let row = match found {
-            // Postgres rejects `name` as a table name, so no table can have this name.
-            Err(error)
-                if error
-                    .code()
-                    .is_some_and(|code| code.code().starts_with("42") || code.code().starts_with("22")) =>
-            {
-                None
-            }
-            row => row?,
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where c.relname = $2 and case when $1::text is null then n.nspname = 'public' or pg_table_is_visible(c.oid) else n.nspname = $1 end \
+             order by n.nspname = 'public' desc limit 1";
+        // `to_regclass` is not used: it fails for a text that is no name, and for a role that may not use the schema.
+        let row = match TableName::read(name) {
+            Some(name) => client.query_opt(COLUMNS, &[&name.schema, &name.name]).await?,
+            None => None,
         };
         let Some(row) = row else {
             let hint = similar(client, name).await?;

@@ -39,6 +39,7 @@ pub mod sql;
 mod statement_uses;
 pub mod status_change;
 mod status_words;
+mod table_name;
 mod translate;
 mod trigger;
 mod trigger_form;

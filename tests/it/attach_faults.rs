@@ -355,6 +355,32 @@ async fn a_grant_that_was_forgotten_is_the_operators_and_not_the_shops_refusal()
         "the text of the shop's own exception is shown"
     );
     assert_eq!(troubles(&served, "tickets").await, [""; 0]);
+
+    // While the row cannot be read, no later attempt can succeed.
+    let unreadable = [
+        (
+            format!("revoke select on tickets from {server}"),
+            format!("grant select on tickets to {server}"),
+        ),
+        (
+            "alter table tickets rename status to state".to_owned(),
+            "alter table tickets rename state to status".to_owned(),
+        ),
+    ];
+    for (fault, mend) in unreadable {
+        client.batch_execute(&fault).await.unwrap();
+        let denied = press("2").await;
+        let code = (denied.status, denied.code());
+        assert_eq!(
+            code,
+            (422, "status_not_possible".to_owned()),
+            "{fault}: {}",
+            denied.text()
+        );
+        client.batch_execute(&mend).await.unwrap();
+    }
+    node.until_said(&format!("grant select on public.tickets to {server}"))
+        .await;
 }
 
 #[tokio::test]

@@ -247,3 +247,19 @@ async fn settings_that_a_role_was_given_reach_no_statement_of_ours() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(panel.event().await["type"], "order_status_changed");
 }
+
+#[tokio::test]
+async fn a_savepoint_that_was_rolled_back_holds_no_lock() {
+    let database = Database::fresh().await;
+    let mut client = database.client().await;
+    let mut transaction = client.transaction().await.unwrap();
+    for _ in 0..100 {
+        let savepoint = transaction.savepoint().await.unwrap();
+        savepoint.batch_execute("select 1 / 0").await.unwrap_err();
+        savepoint.rollback().await.unwrap();
+    }
+    transaction.batch_execute("create table made ()").await.unwrap();
+    let held = "select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'transactionid'";
+    let held: i64 = transaction.query_one(held, &[]).await.unwrap().try_get(0).unwrap();
+    assert_eq!(held, 1, "only the lock of the transaction itself");
+}

@@ -304,6 +304,7 @@ impl Client {
         }
         Ok(Transaction {
             inner,
+            is_savepoint: false,
             is_pooled: settings.is_some(),
             canceller: Arc::clone(&self.canceller),
         })
@@ -329,9 +330,29 @@ impl Client {
     }
 }
 
+/// The name of each savepoint.
+const SAVEPOINT: &str = "vst";
+
+/// Runs a transaction's statements after a savepoint.
+pub async fn savepoint<'a>(
+    transaction: &'a mut tokio_postgres::Transaction<'_>,
+) -> Result<tokio_postgres::Transaction<'a>> {
+    transaction.savepoint(SAVEPOINT).await
+}
+
+/// Undoes what happened after the savepoint, and ends the savepoint. The library's own `rollback` leaves the savepoint
+/// open. Thousands of open savepoints would fill the table of locks that all sessions of Postgres share.
+pub async fn roll_back(savepoint: tokio_postgres::Transaction<'_>) -> Result<()> {
+    savepoint
+        .batch_execute(&format!("rollback to savepoint {SAVEPOINT}"))
+        .await?;
+    savepoint.commit().await
+}
+
 /// A transaction on a [`Client`]. Postgres rolls it back if it is dropped without a commit.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
+    is_savepoint: bool,
     is_pooled: bool,
     canceller: Arc<Canceller>,
 }
@@ -343,7 +364,8 @@ impl Transaction<'_> {
     /// transaction.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         Ok(Transaction {
-            inner: self.inner.transaction().await?,
+            inner: self.inner.savepoint(SAVEPOINT).await?,
+            is_savepoint: true,
             is_pooled: self.is_pooled,
             canceller: Arc::clone(&self.canceller),
         })
@@ -366,9 +388,15 @@ impl Transaction<'_> {
         self.inner.commit().await
     }
 
-    /// Rolls the transaction back: Postgres undoes its changes.
+    /// Rolls back the transaction, or to the savepoint, and ends it. See [`roll_back`].
     pub async fn rollback(self) -> Result<()> {
-        self.inner.rollback().await
+        if !self.is_savepoint {
+            return self.inner.rollback().await;
+        }
+        self.inner
+            .batch_execute(&format!("rollback to savepoint {SAVEPOINT}"))
+            .await?;
+        self.inner.commit().await
     }
 
     fn is_pooled(&self) -> bool {

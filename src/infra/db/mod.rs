@@ -18,7 +18,7 @@ mod turns;
 mod verifier;
 
 pub use address::Address;
-pub use client::{Client, Transaction};
+pub use client::{Client, Transaction, roll_back, savepoint};
 pub use flight::Rows;
 pub use generic::GenericClient;
 pub use libpq::Surroundings;

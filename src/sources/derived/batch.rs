@@ -24,7 +24,7 @@ use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_ch
 use super::queue_progress::QueueProgress;
 use super::queued_orders::QueuedOrders;
 use super::seen_orders::SeenOrders;
-use super::watch::{AGAIN, NO_KEY};
+use super::watch::NO_KEY;
 use super::write;
 use super::written_rows::WrittenRows;
 use super::{Derived, projection};
@@ -34,6 +34,10 @@ use crate::infra::db::QueryError;
 const LOCK_MS: u32 = 1000;
 /// Pause before Vestnik computes an order again, if the order's store could not be computed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pause before all open orders are computed again. Writes that may have changed any order can be many, and each open
+/// order is computed once for all of them.
+const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The result of one batch of the projector, the background task that computes orders.
 #[derive(Debug, Default)]
@@ -288,15 +292,16 @@ async fn all_rows(
     Ok(transaction.batch_execute(&limit).await?)
 }
 
-/// Puts the open orders into the queue: orders that are not completed, rejected or cancelled. The next batches compute
-/// them again.
+/// Has the open orders computed again, [`RECOMPUTE_PAUSE`] later: orders that are not completed, rejected or cancelled.
+/// They are many, so they wait beside the queue of changes, and new changes pass them.
 async fn queue_open_orders(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     let sql = format!(
-        "insert into vestnik.vst_change (source, watch, key) \
-         select distinct $1::int, $2::int2, p.key from {} p where p.status not in ('completed', 'rejected', 'cancelled') \
-             and not exists (select from vestnik.vst_change c where c.source = $1 and c.watch = $2 and c.key = p.key)",
+        "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
         projection(source.id)
     );
-    transaction.execute(&sql, &[&source.id.0, &AGAIN]).await?;
-    Ok(())
+    let mut open = Vec::new();
+    for row in transaction.query(&sql, &[]).await? {
+        open.push((None, row.try_get(0)?));
+    }
+    Ok(write::hold_back(transaction, source, &open, RECOMPUTE_PAUSE).await?)
 }

@@ -13,6 +13,10 @@ use super::written_rows::WrittenRows;
 use super::{failure, hidden_rows};
 use crate::infra::db::{QueryError, Transaction};
 
+/// Maximum number of orders that were held back and that one batch computes. It is small, so that new changes do not wait
+/// while all open orders are computed again.
+const DUE_ORDERS: i64 = 20;
+
 /// The entries that one batch processes: changes from the queue, orders that were held back until now, and failures to
 /// retry.
 #[derive(Debug, Default)]
@@ -84,7 +88,7 @@ impl BatchEntries {
         let mut count = rows.len();
         let statement = transaction.prepare_cached(DUE).await?;
         for row in transaction
-            .query(&statement, &[&source.id.0, &BATCH_CHANGES, &NO_KEY])
+            .query(&statement, &[&source.id.0, &DUE_ORDERS, &NO_KEY])
             .await?
         {
             count += 1;

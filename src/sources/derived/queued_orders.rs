@@ -1,4 +1,4 @@
-//! The orders that the changes in the queue `vst_change` affect. The projector knows them while it computes all orders
+//! The orders that the changes in the queue `vst_change` affect, and those that are held back. The projector knows them while it computes all orders
 //! of a source again, because it must not publish these changes without an event.
 
 use std::collections::{BTreeMap, HashSet};
@@ -9,11 +9,13 @@ use super::watch::{AGAIN, ALL_ORDERS, GONE, NO_KEY};
 use super::{Derived, affected_orders};
 use crate::infra::db::Transaction;
 
-/// The orders that the changes in the queue affect.
+/// The orders that later batches compute: those that the changes in the queue affect, and those that are held back.
 #[derive(Debug, Default)]
 pub(super) struct QueuedOrders {
     /// The keys of the orders whose own row was written, or that are to be computed again.
     written: HashSet<String>,
+    /// The keys of the orders that are held back. Of these, the ones that clients can see are computed again later.
+    held_back: HashSet<String>,
     /// The keys of the orders that written rows of watched tables affect.
     watched: HashSet<String>,
     /// The values from rows of watched tables that are already in `watched` as keys, each with its table's number.
@@ -34,6 +36,10 @@ impl QueuedOrders {
     ) -> Result<(), tokio_postgres::Error> {
         const QUEUED: &str = "select distinct watch, vestnik.vst_readable(key) from vestnik.vst_change \
              where source = $1 and watch <> $2";
+        const HELD_BACK: &str = "select vestnik.vst_readable(key) from vestnik.vst_wait where source = $1";
+        for row in transaction.query(HELD_BACK, &[&source.id.0]).await? {
+            self.held_back.insert(row.try_get(0)?);
+        }
         let mut values = BTreeMap::<usize, Vec<String>>::new();
         for row in transaction.query(QUEUED, &[&source.id.0, &ALL_ORDERS]).await? {
             let (watch, key): (i16, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
@@ -79,7 +85,7 @@ impl QueuedOrders {
     /// Of the orders with these keys, those that later batches publish with an event.
     pub fn among(&self, keys: &[String], published: &PublishedResults) -> HashSet<String> {
         let is_queued = |key: &&String| {
-            let is_unsure = self.is_incomplete && published.is_known(key);
+            let is_unsure = (self.is_incomplete || self.held_back.contains(*key)) && published.is_known(key);
             self.written.contains(*key) || self.watched.contains(*key) || is_unsure
         };
         keys.iter().filter(is_queued).cloned().collect()

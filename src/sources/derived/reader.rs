@@ -7,7 +7,7 @@ use super::super::catalog::Table;
 use super::super::sql::ident;
 use super::function;
 use crate::domain::event::SourceId;
-use crate::infra::db::GenericClient;
+use crate::infra::db::{self, GenericClient};
 
 /// The name of the Postgres role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
@@ -26,16 +26,13 @@ pub(super) async fn prepare(
     transaction: &mut Transaction<'_>,
     reads: &[String],
 ) -> Result<bool, tokio_postgres::Error> {
-    let savepoint = transaction.transaction().await?;
+    let savepoint = db::savepoint(transaction).await?;
     let granted = grant(&savepoint, reads).await;
     match granted {
         Ok(()) => savepoint.commit().await.map(|()| true),
         Err(error) if error.as_db_error().is_some() => {
-            savepoint.rollback().await?;
-            tracing::debug!(
-                error = crate::infra::db::reason(&error),
-                "the role {ROLE} cannot be used"
-            );
+            db::roll_back(savepoint).await?;
+            tracing::debug!(error = db::reason(&error), "the role {ROLE} cannot be used");
             Ok(false)
         }
         Err(error) => Err(error),

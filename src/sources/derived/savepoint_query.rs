@@ -17,9 +17,9 @@ pub(super) async fn attempt(
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Attempt<Vec<Row>>, tokio_postgres::Error> {
-    let savepoint = transaction.transaction().await?;
+    let savepoint = db::savepoint(transaction).await?;
     let found = savepoint.query(sql, parameters).await;
-    savepoint.rollback().await?;
+    db::roll_back(savepoint).await?;
     match found {
         Ok(rows) => Ok(Attempt::Done(rows)),
         Err(error) if error.as_db_error().is_some() => Ok(Attempt::Failed(error)),

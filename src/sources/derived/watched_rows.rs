@@ -13,6 +13,7 @@ use super::savepoint_query::{Attempt, attempt};
 use super::trial::Trial;
 use super::watch::Watched;
 use super::{Derived, function, remedy};
+use crate::infra::db;
 
 /// Number of the newest rows of a watched table for which `keys` is run.
 const NEWEST_ROWS: i64 = 20;
@@ -131,10 +132,10 @@ async fn keys_of(
     let query = format!(
         "select (vst_k.key)::pg_catalog.text from (\n{sql}\n) vst_k (key) where vst_k.key is not null limit {READ_KEYS}"
     );
-    let savepoint = transaction.transaction().await?;
+    let savepoint = db::savepoint(transaction).await?;
     savepoint.batch_execute(&function_path(table)).await?;
     let found = savepoint.query_typed(&query, &[(&values, Type::TEXT_ARRAY)]).await;
-    savepoint.rollback().await?;
+    db::roll_back(savepoint).await?;
     let rows = match found {
         Ok(rows) => rows,
         Err(error) if error.as_db_error().is_some() => return Ok(Keys::Failed(remedy::reason(&error, sql))),

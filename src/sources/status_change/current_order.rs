@@ -105,22 +105,23 @@ pub async fn find<'a>(
             }
             Err(error) if error.as_db_error().is_some() => {
                 savepoint.rollback().await?;
-                if is_denied(&error) {
-                    report_denied(&*transaction, source, &error).await;
-                } else {
-                    tracing::warn!(
-                        source = &*source.name,
-                        error = db::reason(&error),
-                        "an order was not looked for in a source"
-                    );
-                }
-                unreadable = Some(error);
+                tracing::warn!(
+                    source = &*source.name,
+                    error = db::reason(&error),
+                    "an order was not looked for in a source"
+                );
+                unreadable = Some((source, error));
             }
             Err(error) => return Err(error.into()),
         }
     }
     match unreadable {
-        Some(error) if found.is_empty() => Err(error.into()),
+        Some((source, error)) if found.is_empty() => {
+            if is_denied(&error) {
+                report_denied(&*transaction, source, &error).await;
+            }
+            Err(error.into())
+        }
         _ => Ok(found),
     }
 }

@@ -44,6 +44,34 @@ async fn a_row_that_was_written_while_the_watched_column_had_another_name_reache
 }
 
 #[tokio::test]
+async fn a_new_order_rings_although_hundreds_of_open_orders_cannot_be_computed() {
+    let (app, mut panel) = restaurant().await;
+    app.write(
+        "begin; insert into bills select 'b' || n, 8, 'Boris' from generate_series(1, 600) n; \
+         insert into bill_lines (bill_id, name) select id, 'Soup' from bills where shop = 8; commit",
+    )
+    .await;
+    let mut other = app.panel("8", None).await.live().await;
+    while other.event().await["data"]["order_id"] != "b600" {}
+    app.write("alter table bill_lines rename bill_id to the_bill").await;
+    app.write("update bill_lines set name = 'Tea'").await;
+    app.write("begin; insert into bills values ('t2', 7, 'Cleo'); insert into bill_lines (the_bill, name) values ('t2', 'Soup'); commit")
+        .await;
+    while panel.event().await["data"]["order_id"] != "t2" {}
+    let locks = "select count(*) from pg_locks where locktype = 'transactionid'";
+    let locks: i64 = app
+        .database
+        .client()
+        .await
+        .query_one(locks, &[])
+        .await
+        .unwrap()
+        .try_get(0)
+        .unwrap();
+    assert!(locks < 100, "{locks}");
+}
+
+#[tokio::test]
 async fn what_was_written_while_the_key_had_another_name_is_told_once_it_is_back() {
     let (app, mut panel) = restaurant().await;
     for id in ["t2", "t3"] {

@@ -83,6 +83,30 @@ async fn a_watched_column_without_the_keys_of_orders_is_named() {
 }
 
 #[tokio::test]
+async fn a_watched_table_whose_name_is_no_sql_is_named() {
+    let database = spree().await;
+    let client = database.client().await;
+    client
+        .batch_execute("create table \"Line Items\" (id int, order_id bigint)")
+        .await
+        .unwrap();
+    for (wrong, hint) in [
+        ("Line Items", "did you mean table = 'public.\"Line Items\"'?"),
+        ("a.b.c.d", "`\\dt *.*` in psql lists them"),
+    ] {
+        let mapping = mapping("spree").replace("table = \"spree_line_items\"", &format!("table = '{wrong}'"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &mapping).unwrap();
+        let (code, said) = vestnik(&database, &["source", "check", file.path().to_str().unwrap()]).await;
+        let named = format!("derived.watch of {wrong}: there is no table");
+        assert!(
+            code == Some(2) && said.contains(&named) && said.contains(hint),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_foreign_key_proves_that_a_watched_column_holds_the_keys_of_orders() {
     let database = Database::fresh().await;
     let tables = "create table receipts (id text primary key, money text); \
