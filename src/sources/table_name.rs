@@ -1,5 +1,8 @@
 //! Reads the name of a table as SQL writes it, such as `orders` or `shop."tabSales Order"`.
 
+/// Maximum length of a name in Postgres, bytes.
+const NAME_BYTES: usize = 63;
+
 /// The name of a table, without quotes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TableName {
@@ -40,7 +43,7 @@ fn part(text: &str) -> Option<(String, &str)> {
                     name.push('"');
                     rest = more;
                 }
-                None => return (!name.is_empty()).then_some((name, after)),
+                None => return (!name.is_empty()).then(|| (cut(name), after)),
             }
         }
     }
@@ -48,7 +51,17 @@ fn part(text: &str) -> Option<(String, &str)> {
     let end = text.find(|c| !is_inner(c)).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_' || !c.is_ascii());
-    is_name.then(|| (name.to_ascii_lowercase(), rest))
+    is_name.then(|| (cut(name.to_ascii_lowercase()), rest))
+}
+
+/// A name as Postgres keeps it: at most [`NAME_BYTES`] long.
+fn cut(mut name: String) -> String {
+    let mut end = name.len().min(NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    name
 }
 
 #[cfg(test)]
@@ -64,6 +77,7 @@ mod tests {
         assert_eq!(read("\"tabSales Order\""), name("", "tabSales Order"));
         assert_eq!(read("public.\"a\"\"b.c\""), name("public", "a\"b.c"));
         assert_eq!(read("заказы"), name("", "заказы"));
+        assert_eq!(read(&"a".repeat(70)), name("", &"a".repeat(63)));
         for wrong in [
             "",
             "tabSales Order",

@@ -15,7 +15,7 @@ use super::compute::{DERIVE_MS, compute};
 use super::kept_answer::Pressed;
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::written_rows::WrittenRows;
-use super::{Derived, failure, hidden_items, hidden_rows, remedy};
+use super::{Derived, failure, hidden_items, hidden_rows, hidden_tables, remedy};
 
 /// The SQL types of the parameters `$1` to `$6` of a statement that saves a person's answer. The parameters are the
 /// order's key, the new status, the reason, the minutes, the person's name, and the store's id.
@@ -189,11 +189,12 @@ async fn compute_and_publish(
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limit).await?;
     let mut computed = compute(transaction, source, derived, keys, &published).await?;
+    // If nothing is computed, the row is gone, or row level security hides it or rows of other tables.
+    let rows = WrittenRows::queued(transaction, source.id, keys).await?;
     if computed.orders.is_empty() {
-        // Either the row is gone, or row level security hides it.
-        let rows = WrittenRows::queued(transaction, source.id, keys).await?;
         hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, &rows).await?;
     }
+    hidden_tables::find(transaction, source, derived, keys, &mut computed, &published, &rows).await?;
     hidden_items::find(transaction, source, derived, &mut computed, &published, publish).await?;
     let unseen = [computed.without_store, computed.hidden].concat();
     failure::save(transaction, source.id, keys, &computed.failures, &unseen).await?;

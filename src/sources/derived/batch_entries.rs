@@ -10,12 +10,12 @@ use super::project::WrittenAt;
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
 use super::watch::{AGAIN, ALL_ORDERS, GONE, NO_KEY};
 use super::written_rows::WrittenRows;
-use super::{failure, hidden_rows};
+use super::{failure, hidden_rows, projection};
 use crate::infra::db::{QueryError, Transaction};
 
-/// Maximum number of orders that were held back and that one batch computes. It is small, so that new changes do not wait
-/// while all open orders are computed again.
-const DUE_ORDERS: i64 = 20;
+/// Maximum number of orders that clients can see and that one batch computes again although nobody wrote them. It is
+/// small, so that new changes do not wait while all open orders are computed again.
+const KNOWN_DUE_ORDERS: i64 = 20;
 
 /// The entries that one batch processes: changes from the queue, orders that were held back until now, and failures to
 /// retry.
@@ -58,9 +58,16 @@ impl BatchEntries {
         const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
                  select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
              returning id, watch, vestnik.vst_readable(key), at, xid::text";
-        const DUE: &str = "delete from vestnik.vst_wait where source = $1 and key = any (array( \
-                 select key from vestnik.vst_wait where source = $1 and (until <= clock_timestamp() or key = $3) order by until limit $2)) \
-             returning vestnik.vst_readable(key), since";
+        // `$4` is for orders that clients can see already.
+        let due = format!(
+            "with due as (select w.key, w.until, exists (select from {} p where p.key = w.key) as is_known \
+                 from vestnik.vst_wait w where w.source = $1 and w.until <= clock_timestamp()) \
+             delete from vestnik.vst_wait where source = $1 and (key = $2 \
+                 or key = any (array(select key from due where not is_known order by until limit $3)) \
+                 or key = any (array(select key from due where is_known order by until limit $4))) \
+             returning vestnik.vst_readable(key), since",
+            projection(source.id)
+        );
         const SNAPSHOT: &str =
             "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
         let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
@@ -86,9 +93,9 @@ impl BatchEntries {
         }
         progress.pass(newest, bounds);
         let mut count = rows.len();
-        let statement = transaction.prepare_cached(DUE).await?;
+        let statement = transaction.prepare_cached(&due).await?;
         for row in transaction
-            .query(&statement, &[&source.id.0, &DUE_ORDERS, &NO_KEY])
+            .query(&statement, &[&source.id.0, &NO_KEY, &BATCH_CHANGES, &KNOWN_DUE_ORDERS])
             .await?
         {
             count += 1;

@@ -2,15 +2,16 @@
 //! hidden rows: an expression then gives another value, and an inner join leaves out the order. If no row of a table can
 //! be read, an open order that people see is not removed for this reason. It keeps its last values.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::super::Source;
 use super::super::row_policy;
+use super::super::table_name::TableName;
 use super::compute::Computed;
 use super::failure::Failure;
 use super::project::PublishedResults;
 use super::written_rows::WrittenRows;
-use super::{Derived, HIDDEN, function, hidden_rows, reader, rights, tables_read};
+use super::{Derived, HIDDEN, function, hidden_rows, reader, tables_read};
 use crate::infra::db::Transaction;
 
 /// Finds the open orders among `keys` that clients see, and that are now hidden or left out, while row level security
@@ -25,10 +26,14 @@ pub(super) async fn find(
     rows: &WrittenRows,
 ) -> Result<(), tokio_postgres::Error> {
     let shown = computed.orders.iter().filter(|order| order.status != HIDDEN);
-    let mut told: HashSet<&String> = shown.map(|order| &order.key).collect();
-    told.extend(&computed.without_store);
-    told.extend(&computed.hidden);
-    let is_lost = |key: &&String| published.is_open(key) && !told.contains(key) && rows.is_gone(key) != Some(true);
+    let shown: HashSet<(&str, &str)> = shown.map(|order| (order.key.as_str(), order.store.as_str())).collect();
+    let is_unreadable = |key: &String| computed.without_store.contains(key) || computed.hidden.contains(key);
+    let is_lost = |key: &&String| {
+        let mut stores = published.open_stores(key);
+        !is_unreadable(key)
+            && rows.is_gone(key) != Some(true)
+            && stores.any(|store| !shown.contains(&(key.as_str(), store)))
+    };
     let lost: Vec<&String> = keys.iter().filter(is_lost).collect();
     if lost.is_empty() {
         return Ok(());
@@ -42,7 +47,11 @@ pub(super) async fn find(
          their last values: {}",
         hiding.names, hiding.reader, hiding.advice
     );
-    for key in hidden_rows::readable(transaction, source, &lost).await? {
+    let readable: BTreeSet<String> = hidden_rows::readable(transaction, source, &lost)
+        .await?
+        .into_iter()
+        .collect();
+    for key in readable {
         computed.orders.retain(|order| order.key != key);
         computed.failures.push(Failure::hidden_row(&key, &reason));
         computed.orders.extend(published.kept(&key, derived));
@@ -84,17 +93,21 @@ impl HidingTables {
         let hidden = format!(
             "select distinct quote_ident(r.rolname), format('%I.%I', n.nspname, c.relname), {} \
              from pg_proc f join pg_roles r on r.oid = f.proowner and not r.rolsuper and not r.rolbypassrls \
-             cross join pg_class orders join pg_namespace home on home.oid = orders.relnamespace cross join unnest($3::text[]) named (name) \
-             join pg_class c on c.oid = {} join pg_namespace n on n.oid = c.relnamespace \
+             cross join pg_class orders join pg_namespace home on home.oid = orders.relnamespace \
+             cross join unnest($3::text[], $4::text[]) named (schema, name) \
+             join pg_namespace n on n.nspname = coalesce(named.schema, home.nspname) \
+             join pg_class c on c.relnamespace = n.oid and c.relname = named.name \
              where f.oid = to_regprocedure($1) and orders.oid = to_regclass($2) and c.relrowsecurity \
                and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) and not {lets} \
              order by 2",
-            row_policy::remedy("c.oid", "'r'", "r.oid", "orders.oid"),
-            rights::named_table("named.name", "quote_ident(home.nspname)"),
+            row_policy::remedy("c.oid", "'r'", "r.oid", "orders.oid")
         );
         let signature = function::signature(source.id);
+        let names: Vec<TableName> = named.iter().filter_map(|name| TableName::read(name)).collect();
+        let schemas: Vec<&Option<String>> = names.iter().map(|name| &name.schema).collect();
+        let names: Vec<&str> = names.iter().map(|name| name.name.as_str()).collect();
         let rows = transaction
-            .query(&hidden, &[&signature, &source.mapping.table, &named])
+            .query(&hidden, &[&signature, &source.mapping.table, &schemas, &names])
             .await?;
         let (mut names, mut advice, mut reader): (Vec<&str>, Vec<String>, &str) = Default::default();
         for row in &rows {

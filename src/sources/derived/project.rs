@@ -28,8 +28,8 @@ pub(super) enum Publish<'a> {
     /// Every change becomes an event. These orders were held back before, so they are now published even without items.
     Now(&'a WrittenAt),
     /// The orders existed before the source was attached, or before its mapping or a policy changed. An order that
-    /// clients can see makes no event. Another one makes an event if it rings, was written since the source was
-    /// attached, and nobody saw it before. It also makes an event if it is open, and clients heard that it was removed.
+    /// clients can see makes no event. Another one makes an event if it is open, and either clients heard that it was
+    /// removed, or nobody saw it before and it was written since the source was attached.
     Existing {
         seen: &'a SeenOrders,
         /// Whether the orders were written since the source was attached.
@@ -62,7 +62,7 @@ impl Publish<'_> {
         let status = Status::from_name(status);
         is_new
             && match seen.heard(key, store) {
-                Heard::Nothing => is_written && status.is_none_or(|status| status == Status::Pending),
+                Heard::Nothing => is_written && status.is_none_or(Status::is_open),
                 Heard::Seen => false,
                 Heard::Removed => status.is_none_or(Status::is_open),
             }
@@ -189,12 +189,14 @@ impl PublishedResults {
         kept.collect()
     }
 
-    /// Whether clients of any store can see the order with this key, and it is open there.
-    pub fn is_open(&self, key: &str) -> bool {
+    /// The ids of the stores whose clients can see the order with this key, and where it is open.
+    pub fn open_stores(&self, key: &str) -> impl Iterator<Item = &str> {
         let is_open = |before: &Before| Status::from_name(&before.status).is_none_or(Status::is_open);
-        self.before
+        let of_key = self
+            .before
             .iter()
-            .any(|((known, _), before)| known == key && is_open(before))
+            .filter(move |((known, _), before)| known == key && is_open(before));
+        of_key.map(|((_, store), _)| store.as_str())
     }
 
     /// Whether clients of any store can see the order with this key.
@@ -229,7 +231,10 @@ pub(super) async fn publish_changes(
     projected: Vec<Projected>,
     publish: Publish<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
-    let mut writes = Writes::default();
+    let mut writes = Writes {
+        is_of_person: matches!(publish, Publish::Answer(..) | Publish::Taken(..)),
+        ..Writes::default()
+    };
     let mut now: BTreeMap<(String, String), Projected> = BTreeMap::new();
     for order in projected {
         now.entry((order.key.clone(), order.store.clone())).or_insert(order);

@@ -38,7 +38,9 @@ impl QueuedOrders {
              where source = $1 and watch <> $2";
         const HELD_BACK: &str = "select vestnik.vst_readable(key) from vestnik.vst_wait where source = $1";
         for row in transaction.query(HELD_BACK, &[&source.id.0]).await? {
-            self.held_back.insert(row.try_get(0)?);
+            let key: String = row.try_get(0)?;
+            self.is_incomplete |= key == NO_KEY;
+            self.held_back.insert(key);
         }
         let mut values = BTreeMap::<usize, Vec<String>>::new();
         for row in transaction.query(QUEUED, &[&source.id.0, &ALL_ORDERS]).await? {

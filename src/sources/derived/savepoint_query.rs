@@ -42,6 +42,11 @@ pub(super) async fn end<T>(
             savepoint.rollback().await?;
             Ok(Attempt::Failed(error))
         }
+        // The savepoint ends here, too: it has the same name as a savepoint around it.
+        Err(error) if error.as_db_error().is_some() => {
+            savepoint.rollback().await?;
+            Err(error)
+        }
         Err(error) => Err(error),
     }
 }

@@ -8,6 +8,8 @@ use crate::infra::db::{QueryError, Transaction};
 
 /// Number of newest journal rows of the source in which the orders are found.
 pub(super) const SEARCHED_EVENTS: i64 = 100_000;
+/// Number of newest journal rows of all sources that are looked at. The journal has no index by source.
+const LOOKED_AT: i64 = 1_000_000;
 
 /// What clients last heard of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +30,20 @@ pub(super) struct SeenOrders {
 }
 
 impl SeenOrders {
-    /// Reads the newest [`SEARCHED_EVENTS`] events of the source.
+    /// Reads the newest [`SEARCHED_EVENTS`] events of the source that are among the newest [`LOOKED_AT`] of the journal.
+    /// Clients have not seen what was there before the shop's table was last emptied.
     pub async fn read(transaction: &Transaction<'_>, source: &Source) -> Result<Self, QueryError> {
-        const NEWEST: &str = "select distinct on (key, store_id) vestnik.vst_readable(key), vestnik.vst_readable(store_id), type = 'delete' \
-             from (select id, key, store_id, type from vestnik.vst_event \
-                 where source = $1 and key is not null and store_id is not null order by id desc limit $2) newest \
+        const NEWEST: &str = "with newest as (select id, key, store_id, type from vestnik.vst_event \
+                 where source = $1 and id > (select coalesce(max(id), 0) - $3 from vestnik.vst_event) order by id desc limit $2) \
+             select distinct on (key, store_id) vestnik.vst_readable(key), vestnik.vst_readable(store_id), type = 'delete' \
+             from newest where key is not null and store_id is not null \
+                 and id > (select coalesce(max(id), 0) from newest where type = 'truncate') \
              order by key, store_id, id desc";
         let mut seen = Self::default();
-        for row in transaction.query(NEWEST, &[&source.id.0, &SEARCHED_EVENTS]).await? {
+        for row in transaction
+            .query(NEWEST, &[&source.id.0, &SEARCHED_EVENTS, &LOOKED_AT])
+            .await?
+        {
             seen.is_removed
                 .insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
         }

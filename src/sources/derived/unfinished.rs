@@ -7,6 +7,7 @@ use super::super::catalog::Table;
 use super::super::mapping::Mapping;
 use super::super::repair::store_sql;
 use super::super::sql::ident;
+use super::watch::NO_KEY;
 use crate::domain::event::SourceId;
 
 /// Number of newest journal rows of the source in which the last event of each order is found.
@@ -17,9 +18,9 @@ pub(in crate::sources) async fn keys(
     client: &impl GenericClient,
     source: SourceId,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    const KEYS: &str = "select key from vestnik.vst_change where source = $1 and watch <= 0 and key is not null \
-         union select key from vestnik.vst_wait where source = $1";
-    let rows = client.query(KEYS, &[&source.0]).await?;
+    const KEYS: &str = "select key from vestnik.vst_change where source = $1 and watch <= 0 and key is not null and key <> $2 \
+         union select key from vestnik.vst_wait where source = $1 and key <> $2";
+    let rows = client.query(KEYS, &[&source.0, &NO_KEY]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 

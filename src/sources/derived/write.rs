@@ -8,6 +8,7 @@ use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
 use super::super::Source;
+use super::watch::NO_KEY;
 use super::{Derived, projection};
 
 /// The changes to save: rows of the projection table, rows to delete (key and store), events, and orders to hold back.
@@ -20,6 +21,9 @@ pub(super) struct Writes {
     /// The orders that are held back until the shop writes their items. Each has the time when the order was written
     /// (`None`: now), and its key.
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
+    /// Whether a person's answer makes these changes. Then the rows of `vst_wait` stay, because the projector locks them
+    /// before it locks the order.
+    pub is_of_person: bool,
 }
 
 /// A row of the projection table: an order in one store, with the values that clients last received.
@@ -94,12 +98,13 @@ pub(super) async fn put(
         transaction.execute(&sql, &[&keys, &stores]).await?;
     }
     hold_back(transaction, source, &writes.waiting, derived.wait_for_items).await?;
-    events(transaction, source, &writes.events).await?;
-    if !writes.rows.is_empty() {
+    events(transaction, source, &writes.events, writes.is_of_person).await?;
+    if !writes.is_of_person && !(writes.rows.is_empty() && writes.gone.is_empty()) {
         const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
         // An order may belong to several stores, and may still wait for the items of one of them.
         let waits = |key: &&str| writes.waiting.iter().any(|(_, waiting)| waiting == key);
         let keys = writes.rows.iter().map(|row| row.key.as_str());
+        let keys = keys.chain(writes.gone.iter().map(|(key, _)| key.as_str()));
         let keys: Vec<&str> = keys.filter(|key| !waits(key)).collect();
         let statement = transaction.prepare_cached(TOLD).await?;
         transaction.execute(&statement, &[&source.id.0, &keys]).await?;
@@ -129,13 +134,18 @@ pub(super) async fn hold_back(
     Ok(())
 }
 
-async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
+async fn events(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    events: &[Event],
+    is_of_person: bool,
+) -> Result<(), tokio_postgres::Error> {
     // `vst_notify` runs after this statement, because a transaction must write an event before it checks whether to
     // notify. Two values come from other tables. If the shop's API changes the order while Vestnik waits for the API's
     // reply, the event takes the person's answer from the request in `vst_answer_request`. If the order waited for its
     // items, the event has the time of the order's first write, from `vst_wait`.
     const APPEND: &str = "insert into vestnik.vst_event (at, source, store_id, key, type, data, old, answer) \
-         select least(coalesce(at, clock_timestamp()), (select w.since from vestnik.vst_wait w where w.source = $1 and w.key = e.key)), $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
+         select least(coalesce(at, clock_timestamp()), (select w.since from vestnik.vst_wait w where w.source = $1 and w.key = e.key and not $9)), $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
              case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \
                  and r.store_id = e.store_id and r.until > clock_timestamp() and r.status = e.data::json ->> 'status') end \
          from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $8::timestamptz[]) \
@@ -148,7 +158,7 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
     let old: Vec<Option<&str>> = events.iter().map(|event| event.old.as_deref()).collect();
     let statement = transaction.prepare_cached(APPEND).await?;
     let at: Vec<Option<OffsetDateTime>> = events.iter().map(|event| event.at).collect();
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] = [
         &source.id.0,
         &column(|event| &event.store),
         &column(|event| &event.key),
@@ -157,6 +167,7 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
         &old,
         &source.mapping.answer.url.is_some(),
         &at,
+        &is_of_person,
     ];
     transaction.execute(&statement, &parameters).await?;
     transaction.execute("select vestnik.vst_notify()", &[]).await?;
@@ -167,6 +178,7 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
 /// orders. Appends a `truncate` event, so that panels load their lists again.
 pub(super) async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), tokio_postgres::Error> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
+    const HELD_BACK: &str = "delete from vestnik.vst_wait where source = $1 and key <> $2";
     // The orders whose rows were hidden are gone, too, unless only a table that inherits from the table was emptied.
     const FAILURES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key <> '' \
          and not exists (select from pg_inherits i join pg_class c on c.oid = i.inhparent \
@@ -177,6 +189,7 @@ pub(super) async fn truncate(transaction: &Transaction<'_>, source: &Source) -> 
     transaction
         .execute(&format!("delete from {}", projection(source.id)), &[])
         .await?;
+    transaction.execute(HELD_BACK, &[&source.id.0, &NO_KEY]).await?;
     transaction.execute(TRUNCATED, &[&source.id.0]).await?;
     transaction.execute("select vestnik.vst_notify()", &[]).await?;
     Ok(())

@@ -9,6 +9,7 @@ use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
 use crate::support::look_again;
 
+const ROLE: &str = "do $$ begin create role vestnik_reader nologin; exception when duplicate_object or unique_violation then null; end $$";
 const TABLES: &str = "create table bills (id text primary key, shop int, guests text); \
     create table bill_lines (id serial primary key, bill_id text, name text); \
     alter table bill_lines enable row level security; \
@@ -21,8 +22,7 @@ const MAPPING: &str = "table = 'public.bills'\nkind = 'order'\nkey = 'id'\n[deri
 async fn restaurant() -> (App, Panel) {
     let database = Database::fresh().await;
     let client = database.client().await;
-    let role = "do $$ begin create role vestnik_reader nologin; exception when duplicate_object or unique_violation then null; end $$";
-    client.batch_execute(role).await.unwrap();
+    client.batch_execute(ROLE).await.unwrap();
     client.batch_execute(TABLES).await.unwrap();
     database.attach(MAPPING).await;
     let app = App::start_on(database, |_| ()).await;
@@ -76,6 +76,10 @@ async fn no_order_is_removed_because_no_policy_lets_the_role_read_a_joined_table
         sources[0].troubles.iter().any(|line| line.starts_with(kept))
     })
     .await;
+    let answer = json!({"status": "preparing"});
+    let answered = app.post("/api/partner/stores/7/orders/t1/status", &answer).await;
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    assert_eq!(told(&mut panel).await, event("order_status_changed", "t1", ""));
     app.write("create policy reads on bill_lines for select to vestnik_reader using (true)")
         .await;
     let mut both = [told(&mut panel).await, told(&mut panel).await];
@@ -130,4 +134,32 @@ async fn an_order_that_was_seen_does_not_ring_again_after_a_mistake_in_the_mappi
         (&event["type"], &event["data"]["order_id"]),
         (&json!("new_order"), &json!("t2"))
     );
+}
+
+#[tokio::test]
+async fn no_order_moves_to_nobody_because_no_policy_lets_the_role_read_the_table_of_its_store() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(ROLE).await.unwrap();
+    client
+        .batch_execute(
+            "create table sale (id int primary key, note text); create schema crm; \
+             create table crm.place (sale_id int, shop int); alter table crm.place enable row level security; \
+             create policy reads on crm.place for select to vestnik_reader using (true)",
+        )
+        .await
+        .unwrap();
+    let mapping = "table = 'public.sale'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'p.shop'\nstatus = \"'pending'\"\n\
+        from = 'left join crm.place p on p.sale_id = o.id'\ncomment = 'o.note'\n";
+    database.attach(mapping).await;
+    let app = App::start_on(database, |_| ()).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("begin; insert into crm.place values (1, 7); insert into sale values (1, 'Tea'); commit")
+        .await;
+    assert_eq!(told(&mut panel).await, event("new_order", "1", "Tea"));
+    app.write("drop policy reads on crm.place").await;
+    app.write("update sale set note = 'Coffee'").await;
+    app.write("create policy reads on crm.place for select to vestnik_reader using (true)")
+        .await;
+    assert_eq!(told(&mut panel).await, event("order_changed", "1", "Coffee"));
 }
