@@ -16,6 +16,7 @@ mod hidden_rows;
 mod kept_answers;
 mod keys;
 mod proposing;
+mod proposing_systems;
 mod random;
 mod renamed_columns;
 mod rights;

@@ -2,11 +2,14 @@
 //! words. For each uncertain meaning, the proposal contains a question for a person.
 
 mod beginnings;
+mod carts;
 mod columns;
 mod dictionary;
+mod identity;
 mod items;
 mod money;
 mod payment;
+mod reasons;
 mod statuses;
 // rustfmt would put each word of these lists on a line of its own.
 #[rustfmt::skip]
@@ -15,20 +18,13 @@ mod toml_text;
 mod words;
 
 use super::catalog::{self, Table, TableColumn};
-use super::sql::ident;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time, may_be_key};
+use columns::{Columns, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time};
 pub(super) use columns::{is_code, is_whole};
 pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
-
-/// Maximum number of columns that the question for the store's column suggests.
-const SUGGESTED_STORES: usize = 4;
-
-/// Number of the table's newest rows in which the column of the number must have a value.
-const NEWEST_ROWS: u32 = 1000;
 
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +107,7 @@ pub async fn propose(
     }
     let kind = draft.kind.unwrap_or(SubjectKind::Order);
     let mut columns = Columns::new(table);
-    identity(client, table, &mut columns, &mut draft).await?;
+    identity::find(client, table, &mut columns, &mut draft).await?;
     statuses::find(client, table, &mut columns, kind, &mut draft).await?;
     texts(&mut columns, &mut draft);
     payment::find(client, table, &mut columns, &mut draft).await?;
@@ -148,6 +144,10 @@ impl Draft {
             self.fields.push((key, vec![column.name.clone()]));
         }
     }
+
+    fn answer_with(&mut self, key: &'static str, column: Option<&TableColumn>) {
+        self.answer.extend(column.map(|column| (key, column.name.clone())));
+    }
 }
 
 /// A label for people from a column's name: `table_no` becomes `Table no`.
@@ -157,132 +157,6 @@ fn label(name: &str) -> String {
     letters
         .next()
         .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-async fn identity(
-    client: &impl GenericClient,
-    table: &Table,
-    columns: &mut Columns<'_>,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    // The query finds the primary key, or else the first unique index on one column that is never null. In a
-    // partitioned table, every unique index must contain the columns of the partition key. So the query ignores these
-    // columns.
-    const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
-             cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
-             join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
-         select a.attname::text from pg_index i cross join p \
-         join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n where n <> all (p.attrs)) k on true \
-         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.own[1] \
-         where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null and cardinality(k.own) = 1 \
-           and (i.indisprimary or a.attnotnull) order by i.indisprimary desc, i.indexrelid";
-    let keys: Vec<String> = client
-        .query(KEYS, &[&table.oid])
-        .await?
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?;
-    match keys.first() {
-        Some(key) => {
-            columns.use_named(key);
-            draft.key = Some(key.clone());
-        }
-        None => draft.ask(
-            "key",
-            "which column tells one row from all others? It needs a unique index: no index of one column is unique",
-        ),
-    }
-    match columns.take(synonyms::STORES, may_be_key) {
-        Some(store) => {
-            draft.store = Some(store.name.clone());
-            let (name, is) = (underscored(&store.name), |list: &[&str]| {
-                list.contains(&&*underscored(&store.name))
-            });
-            if is(synonyms::DOUBTFUL_STORES) {
-                let other = if name == "location" {
-                    "a place where the customer is"
-                } else {
-                    "a customer or a supplier"
-                };
-                draft.ask(
-                    "store",
-                    format!(
-                        "is {} the store that prepares the order, or {other}?{} Where there is one store only: store = {{ constant = \"1\" }}",
-                        store.name,
-                        suggested_stores(columns)
-                    ),
-                );
-            } else if is(synonyms::LIKELY_STORES) {
-                draft.guess(
-                    "store",
-                    format!("{} is the store whose people receive the order", store.name),
-                );
-            }
-        }
-        None => draft.ask(
-            "store",
-            format!(
-                "which column says whose order it is?{} Where there is one store only: store = {{ constant = \"1\" }}",
-                suggested_stores(columns)
-            ),
-        ),
-    }
-    number(client, table, columns, draft).await
-}
-
-/// Finds the column of the number. A column that is null in all newest rows is chosen only if there is no other, and is
-/// then a guess.
-async fn number(
-    client: &impl GenericClient,
-    table: &Table,
-    columns: &mut Columns<'_>,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    let mut empty: Vec<String> = Vec::new();
-    while let Some(column) = columns.peek(synonyms::NUMBERS, |column| {
-        is_plain(column) && !empty.contains(&column.name)
-    }) {
-        let newest = draft.key.as_ref().unwrap_or(&column.name);
-        let sql = format!(
-            "select count(*) > 0 and count(value) = 0 from (select {} as value from {} order by {} desc limit {NEWEST_ROWS}) newest",
-            ident(&column.name),
-            table.quoted,
-            ident(newest)
-        );
-        if !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
-            columns.use_named(&column.name);
-            draft.number = Some(column.name.clone());
-            return Ok(());
-        }
-        empty.push(column.name.clone());
-    }
-    // The shop may fill the column later. Until then, panels show the key.
-    if let Some(first) = empty.first() {
-        columns.use_named(first);
-        draft.number = Some(first.clone());
-        let guess =
-            format!("{first} is the number: no row has a value in it, and an order without one is shown by its key");
-        draft.guess("number", guess);
-    }
-    Ok(())
-}
-
-/// The part of a question for the column of the store that names the columns that may be it: those with a foreign key,
-/// except to customers. Empty: there is no such column.
-fn suggested_stores(columns: &Columns<'_>) -> String {
-    let leads = columns
-        .foreign_keys()
-        .filter(|(column, _)| !synonyms::CUSTOMER_KEYS.contains(&&*underscored(&column.name)))
-        .take(SUGGESTED_STORES)
-        .map(|(column, table)| format!("{} ({table})", column.name));
-    let leads: Vec<String> = leads.collect();
-    match leads.is_empty() {
-        true => String::new(),
-        false => format!(
-            " Perhaps one of these, with the table to which it leads: {}.",
-            leads.join(", ")
-        ),
-    }
 }
 
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
@@ -317,16 +191,11 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
         "deleted_at",
         columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)),
     );
-    for (key, names, may) in [
-        ("updated_at", synonyms::UPDATED, is_time as fn(&TableColumn) -> bool),
-        ("accepted_at", synonyms::ACCEPTED, is_time),
-        ("reason", synonyms::REASONS, is_text),
-        ("minutes", synonyms::MINUTES, is_whole),
-    ] {
-        if let Some(column) = columns.take(names, may) {
-            draft.answer.push((key, column.name.clone()));
-        }
+    for (key, names) in [("updated_at", synonyms::UPDATED), ("accepted_at", synonyms::ACCEPTED)] {
+        draft.answer_with(key, columns.take(names, is_time));
     }
+    reasons::find(columns, draft);
+    draft.answer_with("minutes", columns.take(synonyms::MINUTES, is_whole));
 }
 
 /// Handles a column that is called `name`. It may hold the customer's name, or the order's number or title. If another

@@ -119,10 +119,18 @@ pub const ITEM_CATEGORIES: &[&str] = &[
     "station", "station_name", "kitchen_station", "цех", "category", "category_name", "menu_category", "section", "menu_section", "department",
     "категория", "раздел", "отдел",
 ];
-pub const REASONS: &[&str] = &[
-    "reason", "cancel_reason", "cancellation_reason", "reject_reason", "rejection_reason", "status_reason", "причина", "причина_отмены",
-    "причина_отказа",
+/// Names of the column for the reason why the shop rejected an order.
+pub const REJECTION_REASONS: &[&str] = &[
+    "rejection_reason", "reject_reason", "rejected_reason", "reason_for_rejection", "rejection_note", "decline_reason", "declined_reason", "denial_reason",
+    "refusal_reason", "rejectionreason", "rejectreason", "declinereason", "причина_отказа", "причина_отклонения",
 ];
+/// Names of the column for the reason of a cancellation, by the customer or by the shop.
+pub const CANCELLATION_REASONS: &[&str] = &[
+    "cancel_reason", "cancellation_reason", "cancelation_reason", "cancelled_reason", "canceled_reason", "reason_for_cancellation", "cancelreason",
+    "cancellationreason", "причина_отмены",
+];
+/// Names of the column for the reason of any change. In a table of bookings, it may be the reason of the visit.
+pub const REASONS: &[&str] = &["reason", "status_reason", "причина"];
 pub const MINUTES: &[&str] = &[
     "prep_minutes", "preparation_minutes", "preparation_time", "prep_time", "cooking_time", "cooking_minutes", "promised_minutes", "eta_minutes",
     "minutes", "время_приготовления",
@@ -131,6 +139,31 @@ pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
 /// Names of other columns that are useful in a kitchen. The proposal makes these columns extra fields.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
+
+/// Parts of the names of columns for the time when an order expires. The names are compared without underscores.
+const EXPIRIES: &[&str] = &[
+    "expir", "validity", "validuntil", "validtill", "validto", "reserveduntil", "reservedtill", "reservationuntil", "reservationend", "holduntil",
+    "holdtill", "helduntil", "heldtill", "lockeduntil", "lockuntil", "lockedtill", "blockeduntil", "blockuntil",
+    "timeout", "timesout", "timedout", "payuntil", "paybefore", "paymentdeadline", "paymentuntil", "abandonafter", "abandonedafter", "истекает",
+    "действуетдо", "действителендо", "срокдействия", "срокрезерва", "срокброни", "броньдо", "резервдо",
+];
+/// Parts of the names of columns that expire with something other than the order.
+const OTHER_EXPIRIES: &[&str] = &["card", "token", "coupon", "voucher", "password", "session", "link", "license", "licence", "subscription", "otp", "code"];
+
+/// Whether a column with this name may say when an order expires. `name` is in lower case with underscores.
+pub fn says_expiry(name: &str) -> bool {
+    let name = name.replace('_', "");
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    has(EXPIRIES) && !has(OTHER_EXPIRIES)
+}
+
+/// Words for `pending` that a cart never has. They have the form that [`spaced`] gives.
+pub const PLACED: &[&str] = &[
+    "placed", "submitted", "received", "ordered", "awaiting confirmation", "pending confirmation", "awaiting approval", "pending approval",
+    "to confirm", "unfulfilled", "ожидает подтверждения", "оформлен", "поступил",
+];
+/// Words without a meaning of their own that a cart often has, in a table whose orders expire.
+pub const HELD: &[&str] = &["reserved", "hold", "on hold", "held", "locked", "blocked", "initiated", "initialized", "active", "резерв"];
 
 /// The usual words for each status, in lower case. A space stands for any separator between words, such as `_`.
 const STATUS_WORDS: &[(Status, &[&str])] = &[

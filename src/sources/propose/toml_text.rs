@@ -38,14 +38,7 @@ pub fn write(draft: &Draft) -> Proposal {
             .iter()
             .map(|(label, column)| (bare_or_quoted(label), reference(column))),
     );
-    section(
-        &mut text,
-        "answer",
-        draft
-            .answer
-            .iter()
-            .map(|(key, column)| ((*key).to_owned(), quoted(column))),
-    );
+    answer(&mut text, draft);
     if !draft.left.is_empty() {
         let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
         text.text
@@ -135,6 +128,9 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
             (false, Status::Completed) => "   # an order that begins with one of these never rings",
             (false, _) => "",
         };
+        if status == Status::Pending {
+            text.questions("status.pending");
+        }
         text.text.push_str(&format!(
             "{} = {}{hint}\n",
             status.as_str(),
@@ -149,7 +145,7 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
     let missing = Status::ALL
         .into_iter()
         .filter(|status| words.known.iter().all(|(known, _)| known != status));
-    if draft.questions.iter().any(|(about, _)| *about == "status") || words.known.is_empty() {
+    if draft.questions.iter().any(|(about, _)| about.starts_with("status")) || words.known.is_empty() {
         for status in missing {
             text.text.push_str(&format!("# {} = []\n", status.as_str()));
         }
@@ -240,6 +236,17 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
                 text.text.push_str(&format!("{key} = {value}\n"));
             }
         }
+    }
+}
+
+fn answer(text: &mut Text<'_>, draft: &Draft) {
+    if draft.answer.is_empty() {
+        return;
+    }
+    text.text.push_str("\n[answer]\n");
+    for (key, column) in &draft.answer {
+        text.questions(&format!("answer.{key}"));
+        text.text.push_str(&format!("{key} = {}\n", quoted(column)));
     }
 }
 
