@@ -114,18 +114,16 @@ pub async fn propose(
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
-    // The column for the requested time may be a text, such as `18:00-19:00`. Vestnik cannot parse this text as a time,
-    // so panels show it as an extra field.
-    let in_words = columns.all(synonyms::DUE, |column| {
-        is_text(column) || column.base.starts_with("time ")
-    });
-    for column in columns.all(synonyms::EXTRA, is_plain).into_iter().chain(in_words) {
+    for column in columns.all(synonyms::EXTRA, is_plain) {
         draft.extra.push((label(&column.name), column.name.clone()));
     }
-    draft.left = columns.rest();
+    parts_of_times(&mut columns, kind, &mut draft);
+    let used = draft.used_columns();
+    let names = table.columns.iter().map(|column| column.name.as_str());
+    draft.left = names.filter(|name| !used.contains(name)).map(str::to_owned).collect();
     draft.has_key_left = draft.left.iter().any(|name| {
         let has_foreign_key = table.column(name).is_some_and(|column| !column.references.is_empty());
-        has_foreign_key || underscored(name).ends_with("_id")
+        has_foreign_key || underscored(name).trim_end_matches("_fk").ends_with("_id")
     });
     Ok(toml_text::write(&draft))
 }
@@ -143,6 +141,30 @@ impl Draft {
         if let Some(column) = column {
             self.fields.push((key, vec![column.name.clone()]));
         }
+    }
+
+    /// The names of all columns of the table that the proposal uses.
+    fn used_columns(&self) -> Vec<&str> {
+        let items = match &self.items {
+            Some(Items::Column(column)) => Some(column),
+            _ => None,
+        };
+        let single = [&self.key, &self.store, &self.number, &self.currency]
+            .into_iter()
+            .flatten();
+        let worded = [
+            self.status.as_ref().map(|(column, _)| column),
+            self.order_type.as_ref().map(|(column, _)| column),
+            self.paid_words.as_ref().map(|(column, _)| column),
+            self.total.as_ref().map(|(column, _)| column),
+            items,
+        ];
+        let fields = self.fields.iter().flat_map(|(_, columns)| columns);
+        let times = self.times.iter().map(|(_, column, _)| column);
+        let others = self.extra.iter().map(|(_, column)| column);
+        let answers = self.answer.iter().map(|(_, column)| column);
+        let all = single.chain(worded.into_iter().flatten()).chain(fields).chain(times);
+        all.chain(others).chain(answers).map(String::as_str).collect()
     }
 
     fn answer_with(&mut self, key: &'static str, column: Option<&TableColumn>) {
@@ -254,6 +276,24 @@ async fn times(
         draft.times.push((key, column.name.clone(), None));
     }
     Ok(())
+}
+
+/// Makes the columns that hold only a part of a time extra fields. A text such as `18:00-19:00`, or a time without a date,
+/// cannot be read as a time. A date without a time would be midnight: an order would be late all day.
+fn parts_of_times(columns: &mut Columns<'_>, kind: SubjectKind, draft: &mut Draft) {
+    let is_date_or_time = |column: &TableColumn| column.base == "date" || column.base.starts_with("time ");
+    let mut parts = columns.all(synonyms::DUE, |column| is_text(column) || is_date_or_time(column));
+    let has = |key: &str| draft.times.iter().any(|(known, ..)| *known == key);
+    if kind == SubjectKind::Booking && !has("due_at") {
+        parts.extend(columns.all(synonyms::STARTS, is_date_or_time));
+        parts.extend(columns.all(synonyms::BOOKED, is_date_or_time));
+    }
+    if !has("created_at") {
+        parts.extend(columns.all(synonyms::CREATED, is_date_or_time));
+    }
+    for column in parts {
+        draft.extra.push((label(&column.name), column.name.clone()));
+    }
 }
 
 fn is_now(default: &str) -> bool {

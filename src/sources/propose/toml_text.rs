@@ -4,8 +4,8 @@ use super::{Draft, Items, Proposal, TypeWords};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Maximum number of unused columns that the comment at the end of a proposal lists.
-const NAMED_LEFT: usize = 40;
+/// Maximum length of a line with the names of unused columns, in characters. A longer list has several lines.
+const LINE_CHARACTERS: usize = 120;
 /// The beginning of a TOML comment that is a question for a person.
 const QUESTION: &str = "# ? ";
 
@@ -40,9 +40,7 @@ pub fn write(draft: &Draft) -> Proposal {
     );
     answer(&mut text, draft);
     if !draft.left.is_empty() {
-        let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
-        text.text
-            .push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
+        text.text.push_str(&not_shown(&draft.left));
         if draft.has_key_left {
             text.text
                 .push_str("# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n");
@@ -61,6 +59,23 @@ pub fn write(draft: &Draft) -> Proposal {
             .map(|(key, guess)| format!("{key}: a guess to confirm: {guess}"))
             .collect(),
     }
+}
+
+/// The comment that lists the columns that the proposal does not use.
+fn not_shown(columns: &[String]) -> String {
+    let mut text = "\n# Not shown to anybody:".to_owned();
+    let mut characters = text.chars().count();
+    for (at, column) in columns.iter().enumerate() {
+        let comma = if at + 1 == columns.len() { "" } else { "," };
+        let length = column.chars().count() + 2;
+        if characters + length > LINE_CHARACTERS {
+            text.push_str("\n#");
+            characters = 1;
+        }
+        text.push_str(&format!(" {column}{comma}"));
+        characters += length;
+    }
+    text + "\n"
 }
 
 struct Text<'a> {

@@ -137,3 +137,93 @@ async fn a_waiting_word_beside_a_column_of_an_expiry_is_asked_about() {
         expires: then write it under hidden\n";
     says(&said, &[asked]);
 }
+
+#[tokio::test]
+async fn the_total_of_alf_io_is_found_with_its_currency() {
+    let database = with(ALF).await;
+    let said = proposed(&database, &["tickets_reservation", "--kind", "order"]).await;
+    says(
+        &said,
+        &[
+            "total = { column = \"final_price_cts\", unit = \"minor\", currency_column = \"currency_code\" }",
+            "created_at = \"creation_ts\"",
+            "organization_id_fk",
+            "metadata",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn every_column_that_is_not_used_is_listed() {
+    let many: String = (1..=60).map(|number| format!(", more_{number} boolean")).collect();
+    let tables = format!(
+        "create table meal_orders (id int primary key, store_id int, status text default 'pending', first_name text, full_name text, \
+            currency_code text, metadata jsonb{many})"
+    );
+    let database = with(&format!("{tables};{CAL}")).await;
+    let said = proposed(&database, &["meal_orders"]).await;
+    let (_, list) = said.split_once("# Not shown to anybody: ").unwrap();
+    let list = list.replace("\n#", "");
+    for name in ["first_name", "currency_code", "metadata", "more_1", "more_60"] {
+        assert!(list.contains(name), "{name} is not in {list}");
+    }
+    let said = proposed(&database, &["public.\"Booking\""]).await;
+    let names = "select attname::text from pg_attribute where attrelid = '\"Booking\"'::regclass and attnum > 0";
+    for row in database.client().await.query(names, &[]).await.unwrap() {
+        let name: String = row.get(0);
+        assert!(said.contains(&name), "{name} is not in {said}");
+    }
+}
+
+#[tokio::test]
+async fn names_of_columns_that_other_systems_use_are_known() {
+    let database = with(
+        "create table sales_order (name text primary key, branch text, status text default 'pending', customer_name text, contact_mobile text, \
+            transaction_date date, delivery_date timestamp, creation timestamp, modified timestamp, currency text, grand_total numeric(21, 9)); \
+        create table sales_orders (id int primary key, branch_id int, status text default 'pending', mobile_no text, final_total numeric(10, 2), \
+            create_time timestamp, modified_on timestamp); \
+        create table shop_orders (id int primary key, branch_id int, status text default 'pending', customer_mobile text, creation_time timestamp); \
+        create table food_orders (id int primary key, branch_id int, status text default 'pending', phone_no text, created_ts bigint); \
+        create table cake_orders (id int primary key, branch_id int, status text default 'pending', delivery_date date, created_time timestamp); \
+        create table tea_orders (id int primary key, branch_id int, status text default 'pending', transaction_date timestamp); \
+        create table table_bookings (id int primary key, venue_id int, status text default 'pending', booking_date date, start_time time)",
+    )
+    .await;
+    for (table, lines) in [
+        (
+            "sales_order",
+            &[
+                "phone = \"contact_mobile\"",
+                "due_at = \"delivery_date\"",
+                "created_at = \"creation\"",
+                "total = { column = \"grand_total\"",
+            ][..],
+        ),
+        (
+            "sales_orders",
+            &[
+                "phone = \"mobile_no\"",
+                "total = { column = \"final_total\", unit = \"major\" }",
+                "created_at = \"create_time\"",
+                "updated_at = \"modified_on\"",
+            ],
+        ),
+        (
+            "shop_orders",
+            &["phone = \"customer_mobile\"", "created_at = \"creation_time\""],
+        ),
+        ("food_orders", &["phone = \"phone_no\"", "created_at = \"created_ts\""]),
+        ("tea_orders", &["created_at = \"transaction_date\""]),
+        (
+            "table_bookings",
+            &["\"Start time\" = \"start_time\"\n\"Booking date\" = \"booking_date\""],
+        ),
+        // A date without a time would be midnight, and the order late all day.
+        (
+            "cake_orders",
+            &["created_at = \"created_time\"", "\"Delivery date\" = \"delivery_date\""],
+        ),
+    ] {
+        says(&proposed(&database, &[table]).await, lines);
+    }
+}
