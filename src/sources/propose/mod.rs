@@ -7,6 +7,7 @@ mod columns;
 mod dictionary;
 mod identity;
 mod items;
+mod json_items;
 mod money;
 mod payment;
 mod reasons;
@@ -80,7 +81,13 @@ struct TypeWords {
 
 #[derive(Debug)]
 enum Items {
-    Column(String),
+    Column {
+        name: String,
+        /// The member of the JSON value that has the list. `None`: the value itself is the list.
+        path: Option<String>,
+        /// The member of each item that has its quantity. `None`: its name is usual.
+        quantity: Option<String>,
+    },
     Table {
         table: String,
         order_key: String,
@@ -146,7 +153,7 @@ impl Draft {
     /// The names of all columns of the table that the proposal uses.
     fn used_columns(&self) -> Vec<&str> {
         let items = match &self.items {
-            Some(Items::Column(column)) => Some(column),
+            Some(Items::Column { name, .. }) => Some(name),
             _ => None,
         };
         let single = [&self.key, &self.store, &self.number, &self.currency]

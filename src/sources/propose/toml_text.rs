@@ -231,7 +231,16 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
     text.text.push_str("\n[items]\n");
     text.questions("items");
     match items {
-        Items::Column(column) => text.text.push_str(&format!("column = {}\n", reference(column))),
+        Items::Column { name, path, quantity } => {
+            let column = match path {
+                Some(member) => path_reference(name, member),
+                None => reference(name),
+            };
+            text.text.push_str(&format!("column = {column}\n"));
+            if let Some(member) = quantity {
+                text.text.push_str(&format!("quantity = {}\n", reference(member)));
+            }
+        }
         Items::Table {
             table,
             order_key,
@@ -287,6 +296,14 @@ fn reference(column: &str) -> String {
     match whole.name.contains(['.', '"']) {
         true => quoted(&format!("\"{}\"", whole.name)),
         false => quoted(&whole.name),
+    }
+}
+
+/// A reference to a member of a JSON column as a TOML string. The member's name has no dot.
+fn path_reference(column: &str, member: &str) -> String {
+    match column.contains(['.', '"']) {
+        true => quoted(&format!("\"{column}\".{member}")),
+        false => quoted(&format!("{column}.{member}")),
     }
 }
 

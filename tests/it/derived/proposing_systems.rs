@@ -227,3 +227,35 @@ async fn names_of_columns_that_other_systems_use_are_known() {
         says(&proposed(&database, &[table]).await, lines);
     }
 }
+
+#[tokio::test]
+async fn items_are_found_by_what_a_json_column_holds() {
+    let database = with(
+        r#"create table plain_orders (id int primary key, shop_id int, status text default 'pending', tax_lines jsonb, order_itself jsonb);
+        insert into plain_orders values
+            (3, 7, 'pending', '[{"title": "VAT", "amount": 5}]', '[{"name": "Soup", "qty": 2}, {"name": "Tea", "qty": 1}]'),
+            (2, 7, 'pending', '[{"title": "VAT", "amount": 5}]', null), (1, 7, 'pending', null, '[]');
+        create table deep_orders (id int primary key, shop_id int, status text default 'pending', meta json, order_data json);
+        insert into deep_orders values (1, 7, 'pending', '{"width": 10, "height": 5}',
+            '{"client": {"name": "Ann"}, "content": [{"product": {"name": "Soup"}, "Quantity": "2"}]}');
+        create table other_orders (id int primary key, shop_id int, status text default 'pending', track jsonb, people jsonb, numbers jsonb);
+        insert into other_orders values (1, 7, 'pending', '[{"name": "opened", "at": 5}]', '[{"name": "Ann", "age": 5}]', '[1, 2]');
+        create table lined_orders (id int primary key, shop_id int, status text default 'pending', contents jsonb);
+        create table lined_orders_lines (id int primary key, order_id int references lined_orders, name text, quantity int);
+        insert into lined_orders values (1, 7, 'pending', '[{"name": "Soup", "qty": 2}]')"#,
+    )
+    .await;
+    let said = proposed(&database, &["plain_orders"]).await;
+    let guess = "\n[items]\n# a guess to confirm: order_itself has the items of the orders: the newest values are lists with name and qty\n\
+        column = \"order_itself\"\n";
+    says(&said, &[guess, "2 x Soup", "1 x Tea"]);
+    let said = proposed(&database, &["deep_orders"]).await;
+    says(
+        &said,
+        &["column = \"order_data.content\"\nquantity = \"Quantity\"\n", "2 x Soup"],
+    );
+    let said = proposed(&database, &["other_orders"]).await;
+    assert!(!said.contains("[items]"), "{said}");
+    let said = proposed(&database, &["lined_orders"]).await;
+    says(&said, &["table = \"public.lined_orders_lines\""]);
+}
