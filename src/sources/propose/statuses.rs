@@ -162,14 +162,16 @@ fn ask(
     } else {
         has(Status::Preparing)
     };
-    if words.unknown.is_empty() && !can_accept {
+    if !can_accept {
         draft.ask(
             "status",
             "which word does an order get that is accepted? Without one nobody can accept it from a panel. If the shop has none, \
              a section [derived] keeps the answer in Vestnik (docs/derived-sources.md)",
         );
     }
-    if words.unknown.is_empty() && !is_closed && !has(Status::Rejected) && !has(Status::Cancelled) {
+    // If the column can hold no other words, one of the unknown words may be the word of a rejected order.
+    let may_reject = !is_closed || !words.unknown.is_empty();
+    if may_reject && !has(Status::Rejected) && !has(Status::Cancelled) {
         draft.ask(
             "status",
             "which word does an order get that is rejected? Without one nobody can reject it from a panel",

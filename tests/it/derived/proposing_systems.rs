@@ -139,6 +139,58 @@ async fn a_waiting_word_beside_a_column_of_an_expiry_is_asked_about() {
 }
 
 #[tokio::test]
+async fn the_words_of_accepted_and_rejected_orders_are_asked_for_beside_an_open_word() {
+    let tables = "create table meal_orders (id int primary key, store_id int, status text); \
+        insert into meal_orders values (1, 7, 'new'), (2, 7, 'OFFLINE_PAYMENT'); \
+        create table pay_orders (id int primary key, store_id int, status text check (status in ('new', 'OFFLINE_PAYMENT', 'STUCK')))";
+    let database = with(tables).await;
+    for table in ["meal_orders", "pay_orders"] {
+        let said = proposed(&database, &[table]).await;
+        says(
+            &said,
+            &[
+                "# ? what does OFFLINE_PAYMENT mean?",
+                "# ? which word does an order get that is accepted?",
+                "# ? which word does an order get that is rejected?",
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_with_a_mapping_says_what_source_check_says() {
+    let database = with(
+        "create table meal_orders (id int primary key, store_id int, status text, total numeric(10, 2)); \
+        insert into meal_orders values (1, 7, 'new', 5)",
+    )
+    .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let mapping = "table = 'public.meal_orders'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n[status]\ncolumn = 'status'\npending = ['new']\n\
+        [fields]\ntotal = 'total'\n";
+    std::fs::write(file.path(), mapping).unwrap();
+    for arguments in [
+        &["source", "check", path][..],
+        &["attach", "--map", path, "--dry-run"][..],
+        &["attach", "--map", path][..],
+    ] {
+        let (code, said) = vestnik(&database, arguments).await;
+        assert_eq!(code, Some(0), "{said}");
+        for line in [
+            "status.preparing: no word says it: nobody can accept an order from a panel",
+            "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel",
+            "note: the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in RUB where the store has none",
+        ] {
+            assert_eq!(
+                said.matches(line).count(),
+                1,
+                "{arguments:?}: {line} is not once in {said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_total_of_alf_io_is_found_with_its_currency() {
     let database = with(ALF).await;
     let said = proposed(&database, &["tickets_reservation", "--kind", "order"]).await;
