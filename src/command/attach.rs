@@ -6,11 +6,13 @@ use crate::domain::status::SubjectKind;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::standard_webhook::address;
+use crate::sources::assumptions;
 use crate::sources::attach::{self, Attached, Options};
 use crate::sources::catalog::Table;
 use crate::sources::derived::preset;
 use crate::sources::mapping::Mapping;
 use crate::sources::propose::propose;
+use tokio_postgres::Client;
 
 use super::Usage;
 use super::mapping_file::{ask, keep_proposal, read_answered, to_correct};
@@ -62,35 +64,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping_toml = match (&args.map, &args.preset) {
         (Some(file), _) => read_answered(file)?,
         (None, Some(name)) => preset::mapping(name).unwrap_or_default().to_owned(),
-        (None, None) => {
-            let kind = args.kind.map(|kind| match kind {
-                KindArg::Order => SubjectKind::Order,
-                KindArg::Booking => SubjectKind::Booking,
-            });
-            let table = Table::find(&client, args.table.as_deref().unwrap_or_default())
-                .await
-                .map_err(refusal)?;
-            match preset::recognise(&mut client, &table).await? {
-                Some(name) => {
-                    super::say!("{} is one of {name}: attached by --preset {name}", table.quoted);
-                    preset::mapping(name).unwrap_or_default().to_owned()
-                }
-                None => {
-                    if let Some(name) = preset::resembling(&table) {
-                        super::say!(
-                            "{} looks like {name}, another version: vestnik attach --preset {name} names what is missing",
-                            table.quoted
-                        );
-                    }
-                    let proposal = propose(&client, &table, kind).await?;
-                    if !proposal.questions.is_empty() {
-                        return Err(ask(&table, &proposal, args.dry_run)?);
-                    }
-                    proposal.guesses.iter().for_each(|guess| super::say!("{guess}"));
-                    proposal.toml
-                }
-            }
-        }
+        (None, None) => mapping_of(&mut client, &args).await?,
     };
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
@@ -158,6 +132,40 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         Attached::Unchanged(name) => super::say!("{} is already attached in this way, as source {name}", table.quoted),
     }
     Ok(())
+}
+
+/// Returns the mapping of a table for which the person has given none: that of a system which the program knows, or a
+/// proposal. Fails if the proposal has open questions.
+async fn mapping_of(client: &mut Client, args: &AttachArgs) -> anyhow::Result<String> {
+    let kind = args.kind.map(|kind| match kind {
+        KindArg::Order => SubjectKind::Order,
+        KindArg::Booking => SubjectKind::Booking,
+    });
+    let table = Table::find(client, args.table.as_deref().unwrap_or_default())
+        .await
+        .map_err(refusal)?;
+    if let Some(name) = preset::recognise(client, &table).await? {
+        super::say!("{} is one of {name}: attached by --preset {name}", table.quoted);
+        return Ok(preset::mapping(name).unwrap_or_default().to_owned());
+    }
+    if let Some(name) = preset::resembling(&table) {
+        super::say!(
+            "{} looks like {name}, another version: vestnik attach --preset {name} names what is missing",
+            table.quoted
+        );
+    }
+    let proposal = propose(client, &table, kind).await?;
+    if let Some(hint) = &proposal.referring {
+        super::say!("note: {hint}");
+    }
+    if !proposal.questions.is_empty() {
+        if proposal.lacks_currency {
+            super::say!("note: {}", assumptions::default_currency());
+        }
+        return Err(ask(&table, &proposal, args.dry_run)?);
+    }
+    proposal.guesses.iter().for_each(|guess| super::say!("{guess}"));
+    Ok(proposal.toml)
 }
 
 /// Checks the mapping's `answer.url`, an address of the shop's own API that changes the status of orders. Fails if

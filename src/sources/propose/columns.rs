@@ -4,7 +4,7 @@ use super::synonyms::{self, underscored};
 use crate::sources::catalog::{Table, TableColumn};
 
 /// A suffix of the names of columns with a foreign key, such as `event_id_fk`.
-const FOREIGN_KEY: &str = "_fk";
+pub(super) const FOREIGN_KEY: &str = "_fk";
 
 /// The columns of a table, while a proposal assigns each column to at most one field. `all` has each column, its name
 /// in lower case with underscores, and whether the proposal already uses it.

@@ -1,13 +1,13 @@
 //! Finds the columns that identify an order: its key, its store, and the number that people call out.
 
 use super::Draft;
-use super::columns::{Columns, is_plain, may_be_key};
+use super::columns::{Columns, FOREIGN_KEY, is_plain, may_be_key};
 use super::synonyms::{self, underscored};
 use crate::infra::db::GenericClient;
-use crate::sources::catalog::{self, Table};
+use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Maximum number of columns that the question for the store's column suggests.
+/// Maximum number of columns that the question for the store's column suggests, besides those of users.
 const SUGGESTED_STORES: usize = 4;
 
 /// Number of the table's newest rows in which the column of the number must have a value.
@@ -50,9 +50,9 @@ pub(super) async fn find(
     match columns.take(synonyms::STORES, may_be_key) {
         Some(store) => {
             draft.store = Some(store.name.clone());
-            let (name, is) = (underscored(&store.name), |list: &[&str]| {
-                list.contains(&&*underscored(&store.name))
-            });
+            let name = underscored(&store.name);
+            let name = name.trim_end_matches(FOREIGN_KEY);
+            let is = |list: &[&str]| list.contains(&name);
             if is(synonyms::DOUBTFUL_STORES) {
                 let other = if name == "location" {
                     "a place where the customer is"
@@ -123,14 +123,18 @@ async fn number(
 }
 
 /// The part of a question for the column of the store that names the columns that may be it: those with a foreign key,
-/// except to customers. Empty: there is no such column.
+/// except to customers. A user comes last: it may be the customer, or the person whose booking it is. Empty: there is no
+/// such column.
 fn suggested_stores(columns: &Columns<'_>) -> String {
-    let leads = columns
+    let is = |names: &[&str], column: &TableColumn| names.contains(&&*underscored(&column.name));
+    let (users, others): (Vec<_>, Vec<_>) = columns
         .foreign_keys()
-        .filter(|(column, _)| !synonyms::CUSTOMER_KEYS.contains(&&*underscored(&column.name)))
-        .take(SUGGESTED_STORES)
-        .map(|(column, table)| format!("{} ({table})", column.name));
-    let leads: Vec<String> = leads.collect();
+        .filter(|(column, _)| !is(synonyms::CUSTOMER_KEYS, column))
+        .partition(|(column, _)| is(synonyms::USER_KEYS, column));
+    let leads = others.into_iter().take(SUGGESTED_STORES).chain(users);
+    let leads: Vec<String> = leads
+        .map(|(column, table)| format!("{} ({table})", column.name))
+        .collect();
     match leads.is_empty() {
         true => String::new(),
         false => format!(

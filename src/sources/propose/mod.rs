@@ -11,6 +11,7 @@ mod json_items;
 mod money;
 mod payment;
 mod reasons;
+mod referring;
 mod statuses;
 // rustfmt would put each word of these lists on a line of its own.
 #[rustfmt::skip]
@@ -21,7 +22,7 @@ mod words;
 use super::catalog::{self, Table, TableColumn};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time};
+use columns::{Columns, FOREIGN_KEY, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time};
 pub(super) use columns::{is_code, is_whole};
 pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
@@ -36,6 +37,10 @@ pub struct Proposal {
     pub questions: Vec<String>,
     /// The likely guesses in the mapping, which a person should confirm, one line each.
     pub guesses: Vec<String>,
+    /// The hint about tables with a foreign key to this table that the mapping does not read. `None`: there are none.
+    pub referring: Option<String>,
+    /// Whether the mapping has amounts, and names no currency for them.
+    pub lacks_currency: bool,
 }
 
 /// A proposal that is not finished: the columns that are chosen for each field, the questions and the guesses.
@@ -66,6 +71,8 @@ struct Draft {
     left: Vec<String>,
     /// Whether one of these columns is probably the key of a row of another table.
     has_key_left: bool,
+    /// See [`Proposal::referring`].
+    referring: Option<String>,
     /// The questions, each with the TOML key to which it belongs.
     questions: Vec<(&'static str, String)>,
     /// The guesses to confirm, each with the TOML key to which it belongs.
@@ -95,6 +102,16 @@ enum Items {
         columns: Vec<(&'static str, String)>,
         unit: Option<&'static str>,
     },
+}
+
+impl Items {
+    fn has_price(&self) -> bool {
+        match self {
+            // The members of a JSON value are not known.
+            Self::Column { .. } => false,
+            Self::Table { columns, .. } => columns.iter().any(|(key, _)| *key == "price"),
+        }
+    }
 }
 
 /// Proposes a mapping for a table. `kind`: whether the table has orders or bookings; `None`: the table's name decides.
@@ -128,9 +145,10 @@ pub async fn propose(
     let used = draft.used_columns();
     let names = table.columns.iter().map(|column| column.name.as_str());
     draft.left = names.filter(|name| !used.contains(name)).map(str::to_owned).collect();
+    draft.referring = referring::hint(client, table, &draft).await?;
     draft.has_key_left = draft.left.iter().any(|name| {
         let has_foreign_key = table.column(name).is_some_and(|column| !column.references.is_empty());
-        has_foreign_key || underscored(name).trim_end_matches("_fk").ends_with("_id")
+        has_foreign_key || underscored(name).trim_end_matches(FOREIGN_KEY).ends_with("_id")
     });
     Ok(toml_text::write(&draft))
 }
@@ -231,10 +249,11 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
 /// column refers to a customer, adds a question. Otherwise adds the guess that the column holds the customer's name.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
-    let customer = rest
-        .iter()
-        .chain(&draft.store)
-        .find(|name| synonyms::CUSTOMER_KEYS.contains(&&*underscored(name)));
+    let customer = rest.iter().chain(&draft.store).find(|name| {
+        let name = underscored(name);
+        let mut keys = synonyms::CUSTOMER_KEYS.iter().chain(synonyms::USER_KEYS);
+        keys.any(|key| *key == name)
+    });
     match customer {
         Some(key) => {
             let question = format!(

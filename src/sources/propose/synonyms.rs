@@ -23,7 +23,9 @@ pub const LIKELY_STORES: &[&str] = &[
     "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
 ];
 /// Names of columns with the key of a customer.
-pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id", "user_id", "account_id"];
+pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id"];
+/// Names of columns with the key of a user. The user may be a customer, or the person whose orders they are.
+pub const USER_KEYS: &[&str] = &["user_id", "account_id"];
 pub const NUMBERS: &[&str] = &[
     "number", "order_number", "custom_order_number", "order_no", "short_number", "short_no", "public_id", "short_id", "display_id", "display_number", "code",
     "order_code", "reference", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",

@@ -1,6 +1,7 @@
 //! Formats a proposal as TOML for a person. Each question is a comment above the line to which it belongs.
 
 use super::{Draft, Items, Proposal, TypeWords};
+use crate::domain::money::Currency;
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
@@ -46,8 +47,14 @@ pub fn write(draft: &Draft) -> Proposal {
                 .push_str("# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n");
         }
     }
+    if let Some(hint) = &draft.referring {
+        text.text.push_str(&format!("\n# {hint}\n"));
+    }
+    let has_amounts = draft.total.is_some() || draft.items.as_ref().is_some_and(Items::has_price);
     Proposal {
         toml: text.text,
+        referring: draft.referring.clone(),
+        lacks_currency: has_amounts && draft.currency.is_none(),
         questions: draft
             .questions
             .iter()
@@ -190,6 +197,7 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
         text.line("type", Some(type_words(column, words)));
     }
     if let Some((column, unit)) = &draft.total {
+        text.text.push_str(&without_currency(draft));
         let currency = draft.currency.as_ref().map_or_else(String::new, |column| {
             format!(", currency_column = {}", reference(column))
         });
@@ -208,6 +216,18 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
             None => reference(column),
         };
         text.line(key, Some(value));
+    }
+}
+
+/// The comment for amounts whose currency no column names. Empty: a column names it.
+fn without_currency(draft: &Draft) -> String {
+    match draft.currency {
+        Some(_) => String::new(),
+        None => format!(
+            "# no column names the currency: amounts are in the currency of the store (`vestnik store set`), and in {} where the store has \
+             none. Write `currency = \"EUR\"` above [status] where all amounts are in euros\n",
+            Currency::DEFAULT
+        ),
     }
 }
 
@@ -253,6 +273,9 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
                 quoted(order_key)
             ));
             for (key, column) in columns {
+                if *key == "price" && draft.total.is_none() {
+                    text.text.push_str(&without_currency(draft));
+                }
                 let value = match (*key, unit) {
                     ("price", Some(unit)) => format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit)),
                     _ => reference(column),

@@ -199,7 +199,8 @@ async fn the_total_of_alf_io_is_found_with_its_currency() {
         &[
             "total = { column = \"final_price_cts\", unit = \"minor\", currency_column = \"currency_code\" }",
             "created_at = \"creation_ts\"",
-            "organization_id_fk",
+            "# a guess to confirm: organization_id_fk is the store whose people receive the order\nstore = \"organization_id_fk\"",
+            "event_id_fk",
             "metadata",
         ],
     );
@@ -310,4 +311,58 @@ async fn items_are_found_by_what_a_json_column_holds() {
     assert!(!said.contains("[items]"), "{said}");
     let said = proposed(&database, &["lined_orders"]).await;
     says(&said, &["table = \"public.lined_orders_lines\""]);
+}
+
+#[tokio::test]
+async fn a_total_without_a_currency_is_said_in_the_proposal_and_by_attach() {
+    let database = with(
+        "create table meal_orders (id int primary key, store_id int, status text default 'pending', total numeric(10, 2)); \
+        create table line_orders (id int primary key, store_id int, status text default 'pending'); \
+        create table line_orders_items (id int primary key, order_id int references line_orders, name text, quantity int, price int); \
+        create table euro_orders (id int primary key, store_id int, status text default 'pending', total numeric(10, 2), currency text); \
+        create table odd_orders (id int primary key, store_id int, status text default 'zz', total numeric(10, 2))",
+    )
+    .await;
+    let comment = "# no column names the currency: amounts are in the currency of the store (`vestnik store set`), and in RUB where the store has \
+        none. Write `currency = \"EUR\"` above [status] where all amounts are in euros\n";
+    let note = "note: the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in RUB";
+    let said = proposed(&database, &["meal_orders"]).await;
+    says(&said, &[&format!("{comment}total = "), note]);
+    let said = proposed(&database, &["line_orders"]).await;
+    says(&said, &[&format!("{comment}price = "), note]);
+    let said = proposed(&database, &["odd_orders"]).await;
+    says(&said, &[comment, note]);
+    let said = proposed(&database, &["euro_orders"]).await;
+    assert!(
+        !said.contains("no currency") && !said.contains("no column names"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn tables_that_refer_to_the_orders_and_are_not_read_are_named() {
+    let (alf, cal) = (with(ALF).await, with(CAL).await);
+    for (database, arguments, tables) in [
+        (&alf, &["tickets_reservation", "--kind", "order"][..], "public.ticket"),
+        (&cal, &["public.\"Booking\""], "public.\"Attendee\", public.\"Payment\""),
+    ] {
+        let said = proposed(database, arguments).await;
+        let hint =
+            format!("Tables that refer to this one: {tables}: read them with [derived], docs/derived-sources.md\n");
+        says(&said, &[&format!("\n# {hint}"), &format!("note: {hint}")]);
+    }
+    let database = with("create table meal_orders (id int primary key, store_id int, status text default 'pending'); \
+        create table meal_orders_items (id int primary key, order_id int references meal_orders, name text, quantity int)")
+    .await;
+    let said = proposed(&database, &["meal_orders"]).await;
+    assert!(!said.contains("refer to this one"), "{said}");
+}
+
+#[tokio::test]
+async fn a_user_with_a_foreign_key_may_be_the_store_of_a_booking() {
+    let database = with(CAL).await;
+    let said = proposed(&database, &["public.\"Booking\""]).await;
+    let leads = "Perhaps one of these, with the table to which it leads: eventTypeId (public.\"EventType\"), \
+        destinationCalendarId (public.\"DestinationCalendar\"), reassignById (public.users), userId (public.users).";
+    says(&said, &[leads]);
 }
