@@ -15,7 +15,7 @@ use crate::sources::mapping::Mapping;
 use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
 use crate::sources::validate::warnings_of_rows;
-use crate::sources::{assumptions, derived};
+use crate::sources::{assumptions, derived, shifted_defaults};
 
 /// Number of the table's newest rows that are translated as a check. The command prints some of them.
 const LOOKED_AT: i64 = 20;
@@ -105,6 +105,7 @@ pub async fn show_newest(
     if mapping.derived.is_none() {
         warnings.extend(warnings_of_rows(client, table, mapping).await?);
     }
+    warnings.extend(shifted_defaults::warnings(client, table, mapping).await?);
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);

@@ -366,3 +366,34 @@ async fn a_user_with_a_foreign_key_may_be_the_store_of_a_booking() {
         destinationCalendarId (public.\"DestinationCalendar\"), reassignById (public.users), userId (public.users).";
     says(&said, &[leads]);
 }
+
+#[tokio::test]
+async fn a_default_that_stores_utc_as_local_time_is_named_with_its_remedy() {
+    let database = with(
+        "create table meal_orders (id int primary key, store_id int, status text default 'pending', \
+            created_at timestamptz default timezone('utc', now()), due_at timestamptz default now()); \
+        create table good_orders (id int primary key, store_id int, status text default 'pending', created_at timestamptz default now(), \
+            due_at timestamptz default timezone('utc', timezone('utc', now())))",
+    )
+    .await;
+    let warning = "warning: created_at: its default (timezone('utc'::text, now())) stores a wrong time, because the database's TimeZone is Europe/Moscow: \
+        alter table public.meal_orders alter column created_at set default now()";
+    let said = proposed(&database, &["meal_orders"]).await;
+    assert!(!said.contains("stores a wrong time"), "the TimeZone is UTC: {said}");
+    let name =
+        "do $$ begin execute format('alter database %I set timezone to ''Europe/Moscow''', current_database()); end $$";
+    database.client().await.batch_execute(name).await.unwrap();
+    says(&proposed(&database, &["meal_orders"]).await, &[warning]);
+    let said = proposed(&database, &["good_orders"]).await;
+    assert!(!said.contains("stores a wrong time"), "{said}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let head = "table = 'public.meal_orders'\nkind = 'order'\nkey = 'id'\n";
+    for mapping in [
+        "store = 'store_id'\n[status]\ncolumn = 'status'\npending = ['pending']\n[fields]\ncreated_at = 'created_at'\n",
+        "[derived]\nstore = 'o.store_id'\nstatus = 'o.status'\ncreated_at = 'o.created_at'\n",
+    ] {
+        std::fs::write(file.path(), format!("{head}{mapping}")).unwrap();
+        says(&vestnik(&database, &["source", "check", path]).await.1, &[warning]);
+    }
+}
