@@ -1,26 +1,23 @@
 //! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on a shop's tables, and remove them.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::domain::status::SubjectKind;
-use crate::domain::subject::Visibility;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::standard_webhook::address;
+use crate::sources::assumptions;
 use crate::sources::attach::{self, Attached, Options};
-use crate::sources::catalog::{self, Table};
-use crate::sources::derived::{self, preset};
+use crate::sources::catalog::Table;
+use crate::sources::derived::preset;
 use crate::sources::mapping::Mapping;
-use crate::sources::newest_rows::{self, Advice};
-use crate::sources::preview::{self, Preview};
 use crate::sources::propose::propose;
-use crate::sources::validate::warnings_of_rows;
-use anyhow::bail;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::Client;
 
 use super::Usage;
 use super::mapping_file::{ask, keep_proposal, read_answered, to_correct};
+use super::newest_rows::{say_notes, show_newest};
+use super::refusal::{not_attached, refusal, wrong_mapping};
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
@@ -67,35 +64,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping_toml = match (&args.map, &args.preset) {
         (Some(file), _) => read_answered(file)?,
         (None, Some(name)) => preset::mapping(name).unwrap_or_default().to_owned(),
-        (None, None) => {
-            let kind = args.kind.map(|kind| match kind {
-                KindArg::Order => SubjectKind::Order,
-                KindArg::Booking => SubjectKind::Booking,
-            });
-            let table = Table::find(&client, args.table.as_deref().unwrap_or_default())
-                .await
-                .map_err(refusal)?;
-            match preset::recognise(&mut client, &table).await? {
-                Some(name) => {
-                    super::say!("{} is one of {name}: attached by --preset {name}", table.quoted);
-                    preset::mapping(name).unwrap_or_default().to_owned()
-                }
-                None => {
-                    if let Some(name) = preset::resembling(&table) {
-                        super::say!(
-                            "{} looks like {name}, another version: vestnik attach --preset {name} names what is missing",
-                            table.quoted
-                        );
-                    }
-                    let proposal = propose(&client, &table, kind).await?;
-                    if !proposal.questions.is_empty() {
-                        return Err(ask(&table, &proposal, args.dry_run)?);
-                    }
-                    proposal.guesses.iter().for_each(|guess| super::say!("{guess}"));
-                    proposal.toml
-                }
-            }
-        }
+        (None, None) => mapping_of(&mut client, &args).await?,
     };
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
@@ -108,6 +77,11 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         None => to_correct(&table, &mapping_toml, &error, args.dry_run),
     };
     let newest = newest.unless_all_fail(&table).map_err(unfit)?;
+    // A mapping that cannot be examined is refused below.
+    let examined = attach::examine(&mut client, &table, &mapping).await.ok();
+    if let Some(examined) = &examined {
+        say_notes(&table, &mapping, examined, &newest);
+    }
     if args.dry_run {
         let sql = match attach::attach_sql(&mut client, &mapping).await {
             Err(error @ attach::Error::Unfit { .. }) => return Err(unfit(wrong_mapping(error))),
@@ -131,7 +105,16 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         trust_owner: args.trust_owner,
         renamed: None,
     };
-    let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
+    let is_said = |line: &str| {
+        let mut said = examined.iter().flat_map(|examined| &examined.findings.warnings);
+        said.any(|warning| warning == line)
+    };
+    let mut say = |line: &str| {
+        if !is_said(line) {
+            super::say!("{line}");
+        }
+    };
+    let attached = attach::attach(&mut client, &mapping_toml, options, &mut say).await;
     let attached = match attached {
         Ok(attached) => attached,
         Err(error @ attach::Error::Unfit { .. }) => return Err(unfit(wrong_mapping(error))),
@@ -151,173 +134,38 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Converts an error of [`Table::find`] into the command's error. A missing or unsuitable table counts as wrong usage
-/// of the command, but a failed query does not.
-pub fn refusal(error: catalog::Error) -> anyhow::Error {
-    match error {
-        catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
-        catalog::Error::Failed(error) => error.into(),
+/// Returns the mapping of a table for which the person has given none: that of a system which the program knows, or a
+/// proposal. Fails if the proposal has open questions.
+async fn mapping_of(client: &mut Client, args: &AttachArgs) -> anyhow::Result<String> {
+    let kind = args.kind.map(|kind| match kind {
+        KindArg::Order => SubjectKind::Order,
+        KindArg::Booking => SubjectKind::Booking,
+    });
+    let table = Table::find(client, args.table.as_deref().unwrap_or_default())
+        .await
+        .map_err(refusal)?;
+    if let Some(name) = preset::recognise(client, &table).await? {
+        super::say!("{} is one of {name}: attached by --preset {name}", table.quoted);
+        return Ok(preset::mapping(name).unwrap_or_default().to_owned());
     }
-}
-
-pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
-    match error {
-        attach::Error::Mapping(_)
-        | attach::Error::Unfit { .. }
-        | attach::Error::ForeignOwner { .. }
-        | attach::Error::NameTaken(_)
-        | attach::Error::Unknown(_) => Usage(error.to_string()).into(),
-        other => other.into(),
+    if let Some(name) = preset::resembling(&table) {
+        super::say!(
+            "{} looks like {name}, another version: vestnik attach --preset {name} names what is missing",
+            table.quoted
+        );
     }
-}
-
-/// Returns the error of a failed attach. If a right is missing, the error names the right and the role that needs it.
-pub async fn not_attached(client: &tokio_postgres::Client, error: attach::Error) -> anyhow::Error {
-    let attach::Error::Postgres(denied) = &error else {
-        return wrong_mapping(error);
-    };
-    if denied.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        return wrong_mapping(error);
+    let proposal = propose(client, &table, kind).await?;
+    if let Some(hint) = &proposal.referring {
+        super::say!("note: {hint}");
     }
-    let role = client.query_one("select quote_ident(current_user)", &[]).await;
-    let role: String = role
-        .and_then(|row| row.try_get(0))
-        .unwrap_or_else(|_| "this role".to_owned());
-    let message = denied.as_db_error().map(|db| db.message()).unwrap_or_default();
-    let name = message.rsplit(' ').next().unwrap_or_default();
-    let remedy = match message.split(" for ").nth(1).and_then(|of| of.split(' ').next()) {
-        Some("schema") if name == "vestnik" => format!("grant usage, create on schema vestnik to {role}"),
-        Some("schema") => format!("grant usage on schema {name} to {role}"),
-        Some("table") if name.starts_with("vst_") => {
-            format!("grant select, insert, update, delete on all tables in schema vestnik to {role}")
+    if !proposal.questions.is_empty() {
+        if proposal.lacks_currency {
+            super::say!("note: {}", assumptions::default_currency());
         }
-        Some("table" | "view") => format!("grant select, trigger on {name} to {role}"),
-        Some("function") => format!("grant execute on function {name} to {role}"),
-        _ => format!(
-            "run the command as the role that attached the source or owns {name}, or: grant THAT_ROLE to {role}"
-        ),
-    };
-    Usage(format!("{error}, as role {role}: {remedy}")).into()
-}
-
-/// Returns the error for a mapping with expressions that fail for the table's newest rows.
-pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
-    let table = table.quoted.clone();
-    wrong_mapping(attach::Error::Unfit { table, problems })
-}
-
-/// Number of the table's newest rows that are translated as a check. The command prints some of them.
-const LOOKED_AT: i64 = 20;
-
-/// The result of translating the newest rows of a table with a mapping.
-#[derive(Debug, Default)]
-pub struct NewestRows {
-    /// Whether a printed order has no store, so that nobody would receive it. Hidden orders, such as carts, do not
-    /// count.
-    pub has_no_store: bool,
-    /// One line for each expression of the mapping that fails for one of the rows.
-    pub problems: Vec<String>,
-    /// Whether the table has rows, and the mapping fails for all of them.
-    pub all_fail: bool,
-    /// One line for each status word that is probably misspelled.
-    pub misspelt: Vec<String>,
-    /// Whether the amounts of the newest rows are in the default currency; `None`: the table has no rows.
-    pub has_default_currency: Option<bool>,
-}
-
-impl NewestRows {
-    /// Prints the failing expressions as warnings. Returns an error only if the mapping fails for every row, because
-    /// the owner must be able to attach a table with a single bad row.
-    pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
-        if self.all_fail {
-            return Err(unfit(table, self.problems));
-        }
-        for problem in &self.problems {
-            super::say!("warning: {problem}: such a value is shown as ?");
-        }
-        for misspelt in &self.misspelt {
-            super::say!("warning: {misspelt}");
-        }
-        Ok(self)
+        return Err(ask(&table, &proposal, args.dry_run)?);
     }
-}
-
-/// Prints at most `most` of the table's newest rows as the people of a store would see them. Hidden rows, such as
-/// carts, come last.
-pub async fn show_newest(
-    client: &mut tokio_postgres::Client,
-    table: &Table,
-    mapping: &Mapping,
-    most: usize,
-) -> anyhow::Result<NewestRows> {
-    let known = crate::sources::registry::load(client).await.ok();
-    let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
-    let found = match &mapping.derived {
-        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, LOOKED_AT).await,
-        None => {
-            let source = attach::unattached(table, mapping);
-            let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
-            rows.map(|(orders, failure)| {
-                Some(derived::NewestOrders {
-                    orders,
-                    problems: failure.into_iter().collect(),
-                    ..derived::NewestOrders::default()
-                })
-            })
-        }
-    };
-    let derived::NewestOrders {
-        mut orders,
-        problems,
-        all_fail,
-        warnings: of_rows,
-    } = match found {
-        Ok(Some(found)) => found,
-        // An error in the mapping is not reported here, because attaching the table reports it later.
-        Ok(None) => return Ok(NewestRows::default()),
-        Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
-            // Other errors are of the mapping, such as a missing column.
-            let is_denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
-            let reason = format!("the rows of {} cannot be read: {}", table.quoted, db::reason(&error));
-            return Ok(NewestRows {
-                problems: is_denied.then_some(reason).into_iter().collect(),
-                ..NewestRows::default()
-            });
-        }
-        Err(error) => bail!(error),
-    };
-    let Advice {
-        mut warnings,
-        misspelt,
-        has_default_currency,
-    } = newest_rows::advice(table, mapping, &orders);
-    if mapping.derived.is_none() {
-        warnings.extend(warnings_of_rows(client, table, mapping).await?);
-    }
-    let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
-    orders.sort_by_key(|row| !is_seen(row));
-    orders.truncate(most);
-    // A warning about the rows means that the table has rows, although they give no order.
-    if orders.is_empty() && problems.is_empty() && of_rows.is_empty() {
-        super::say!("{} has no rows yet", table.quoted);
-    } else if !orders.is_empty() {
-        super::say!("the newest of {}, as a partner would see it:", table.quoted);
-        orders
-            .iter()
-            .flat_map(preview::lines)
-            .for_each(|line| super::say!("  {line}"));
-    }
-    warnings.extend(of_rows);
-    for warning in warnings {
-        super::say!("warning: {warning}");
-    }
-    Ok(NewestRows {
-        misspelt,
-        has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
-        problems,
-        all_fail,
-        has_default_currency,
-    })
+    proposal.guesses.iter().for_each(|guess| super::say!("{guess}"));
+    Ok(proposal.toml)
 }
 
 /// Checks the mapping's `answer.url`, an address of the shop's own API that changes the status of orders. Fails if

@@ -18,6 +18,8 @@ pub mod erase;
 pub mod healthcheck;
 mod mapping_file;
 pub mod migrate;
+mod newest_rows;
+mod refusal;
 pub mod serve;
 pub mod simulate;
 pub mod source;

@@ -9,13 +9,14 @@ use crate::sources::attach::{self, Attached, Kept, Options};
 use crate::sources::catalog::{NoTable, Table};
 use crate::sources::mapping::Mapping;
 use crate::sources::propose::open_questions;
-use crate::sources::validate::validate;
-use crate::sources::{assumptions, catalog, derived, health};
+use crate::sources::{catalog, health};
 use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::Usage;
-use super::attach::{check_answer_url, not_attached, refusal, show_newest, unfit, wrong_mapping};
+use super::attach::check_answer_url;
+use super::newest_rows::{say_notes, show_newest};
+use super::refusal::{not_attached, refusal, unfit, wrong_mapping};
 
 /// Number of the table's newest rows that `vestnik source check` prints.
 const SHOWN_ROWS: usize = 5;
@@ -90,20 +91,11 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     };
     let mapping = Mapping::from_toml(&toml).map_err(|error| wrong_mapping(error.into()))?;
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
-    let (mut findings, expressions) = match &mapping.derived {
-        Some(derived) => {
-            let mut transaction = client.transaction().await?;
-            let checked = derived::check(&mut transaction, &table, derived).await?;
-            (checked.findings, checked.columns)
-        }
-        None => (validate(client, &table, &mapping).await?, Vec::new()),
-    };
-    findings.problems.extend(check_answer_url(config, &mapping).err());
-    findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
+    let mut examined = attach::examine(client, &table, &mapping).await.map_err(wrong_mapping)?;
     let newest = show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
-    assumptions::lines(&table, &mapping, &expressions, newest.has_default_currency)
-        .iter()
-        .for_each(|line| super::say!("note: {line}"));
+    say_notes(&table, &mapping, &examined, &newest);
+    let findings = &mut examined.findings;
+    findings.problems.extend(check_answer_url(config, &mapping).err());
     for problem in newest.problems {
         if !findings.problems.contains(&problem) {
             findings.problems.push(problem);
@@ -115,7 +107,7 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
         format!("line {line} has an open question, answer it and delete the line: {question}")
     }));
     if !findings.problems.is_empty() {
-        return Err(unfit(&table, findings.problems));
+        return Err(unfit(&table, examined.findings.problems));
     }
     Ok(())
 }

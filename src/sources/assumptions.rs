@@ -45,15 +45,21 @@ pub fn lines(
         ));
     }
     let is_by_store = mapping.currency == CurrencyRef::Store;
-    if is_by_store && has_default_currency.unwrap_or(mapping.fields.total.is_some()) {
-        lines.push(format!(
-            "the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in {} where the \
-             store has none",
-            Currency::DEFAULT
-        ));
+    let has_prices = mapping.items.as_ref().is_some_and(|items| items.price.is_some());
+    if is_by_store && has_default_currency.unwrap_or(mapping.fields.total.is_some() || has_prices) {
+        lines.push(default_currency());
     }
     lines.extend(kept_answers(mapping));
     lines
+}
+
+/// The line for a mapping that names no currency.
+pub fn default_currency() -> String {
+    format!(
+        "the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in {} where the \
+         store has none",
+        Currency::DEFAULT
+    )
 }
 
 /// Finds times whose column has no time zone, if the mapping does not say which zone to use. Returns the mapping's keys

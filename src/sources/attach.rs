@@ -3,6 +3,7 @@
 //! changed, attaching a source again takes no lock on its table.
 
 mod detach;
+mod examine;
 
 use tokio_postgres::{Client, Transaction};
 
@@ -15,11 +16,13 @@ use super::recorder::{self, FunctionOwner};
 use super::registry::bump_version;
 use super::repair::{Lacked, repair};
 use super::trigger::{function_sql, triggers_sql};
-use super::validate::{Findings, validate};
+use super::validate::Findings;
 use super::{RecordedColumn, Source};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::{Progress, with_lock_retries};
 pub use detach::{Kept, detach, detach_sql, find};
+use examine::check;
+pub use examine::{Examined, examine};
 
 /// The outcome of attaching a table, with the source's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,22 +81,6 @@ pub async fn attach(
         progress,
     )
     .await
-}
-
-/// Validates a mapping against its table. For a derived mapping (a mapping with SQL expressions instead of columns),
-/// also returns the data that [`derived::install`] needs.
-async fn check(
-    client: &mut Client,
-    table: &Table,
-    mapping: &Mapping,
-) -> Result<(Findings, Option<derived::Checked>), Error> {
-    let Some(derived) = &mapping.derived else {
-        return Ok((validate(client, table, mapping).await?, None));
-    };
-    let mut transaction = client.transaction().await?;
-    let mut checked = derived::check(&mut transaction, table, derived).await?;
-    transaction.rollback().await?;
-    Ok((std::mem::take(&mut checked.findings), Some(checked)))
 }
 
 /// Attaches a table whose mapping `check` has validated. Retries while the table is locked.

@@ -4,6 +4,7 @@
 
 mod names;
 mod notes;
+pub mod recognise;
 pub mod serialized;
 
 use std::borrow::Cow;

@@ -35,6 +35,7 @@ mod redact;
 pub mod registry;
 mod repair;
 mod row_policy;
+pub mod shifted_defaults;
 pub mod sql;
 mod statement_uses;
 pub mod status_change;

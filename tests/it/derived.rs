@@ -17,6 +17,7 @@ mod hidden_tables;
 mod kept_answers;
 mod keys;
 mod proposing;
+mod proposing_systems;
 mod random;
 mod renamed_columns;
 mod rights;

@@ -3,6 +3,9 @@
 use super::synonyms::{self, underscored};
 use crate::sources::catalog::{Table, TableColumn};
 
+/// A suffix of the names of columns with a foreign key, such as `event_id_fk`.
+pub(super) const FOREIGN_KEY: &str = "_fk";
+
 /// The columns of a table, while a proposal assigns each column to at most one field. `all` has each column, its name
 /// in lower case with underscores, and whether the proposal already uses it.
 pub(super) struct Columns<'a> {
@@ -20,8 +23,8 @@ impl<'a> Columns<'a> {
 
     /// Finds the first unused column whose name is in `names` and whose type `may` accepts, and marks the column as
     /// used. Earlier names are preferred. For each name, the column with the suffix `_utc` or `_gmt` comes first,
-    /// because the column without a suffix may hold local time. The column with a unit as suffix, such as `_cents`,
-    /// comes last.
+    /// because the column without a suffix may hold local time. The columns with the suffix of a foreign key, or with a
+    /// unit such as `_cents`, come last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let at = self.find(names, may)?;
         let (column, _, used) = &mut self.all[at];
@@ -36,7 +39,10 @@ impl<'a> Columns<'a> {
 
     /// The index in `all` of the column that [`Self::take`] returns.
     fn find(&self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<usize> {
-        let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
+        let suffixes = synonyms::ZONES
+            .iter()
+            .chain(&["", FOREIGN_KEY])
+            .chain(synonyms::MINOR_UNITS);
         let named = names
             .iter()
             .flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));

@@ -1,7 +1,7 @@
 //! Finds where the shop stores the items of orders: in a column of the order's row, or in a second table.
 
 use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, may_list};
-use super::{Draft, Items, money, synonyms};
+use super::{Draft, Items, json_items, money, synonyms};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -24,7 +24,27 @@ pub(super) async fn find(
         .is_some_and(|second| second.is_named && second.is_counted);
     let may = |column: &TableColumn| may_list(column) && !(is_text(column) && is_whole);
     if let Some(column) = columns.take(synonyms::ITEMS, may) {
-        draft.items = Some(Items::Column(column.name.clone()));
+        draft.items = Some(Items::Column {
+            name: column.name.clone(),
+            path: None,
+            quantity: None,
+        });
+        return Ok(());
+    }
+    if !is_whole && let Some((column, listed)) = json_items::find(client, table, columns, draft).await? {
+        columns.use_named(&column.name);
+        draft.guess(
+            "items",
+            format!(
+                "{} has the items of the orders: the newest values are lists with {} and {}",
+                column.name, listed.name, listed.quantity
+            ),
+        );
+        draft.items = Some(Items::Column {
+            name: column.name.clone(),
+            path: listed.path,
+            quantity: Some(listed.quantity).filter(|_| listed.is_quantity_unusual),
+        });
         return Ok(());
     }
     let Some(SecondTable {

@@ -2,11 +2,16 @@
 //! words. For each uncertain meaning, the proposal contains a question for a person.
 
 mod beginnings;
+mod carts;
 mod columns;
 mod dictionary;
+mod identity;
 mod items;
+mod json_items;
 mod money;
 mod payment;
+mod reasons;
+mod referring;
 mod statuses;
 // rustfmt would put each word of these lists on a line of its own.
 #[rustfmt::skip]
@@ -15,20 +20,13 @@ mod toml_text;
 mod words;
 
 use super::catalog::{self, Table, TableColumn};
-use super::sql::ident;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time, may_be_key};
+use columns::{Columns, FOREIGN_KEY, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time};
 pub(super) use columns::{is_code, is_whole};
 pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
-
-/// Maximum number of columns that the question for the store's column suggests.
-const SUGGESTED_STORES: usize = 4;
-
-/// Number of the table's newest rows in which the column of the number must have a value.
-const NEWEST_ROWS: u32 = 1000;
 
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +37,10 @@ pub struct Proposal {
     pub questions: Vec<String>,
     /// The likely guesses in the mapping, which a person should confirm, one line each.
     pub guesses: Vec<String>,
+    /// The hint about tables with a foreign key to this table that the mapping does not read. `None`: there are none.
+    pub referring: Option<String>,
+    /// Whether the mapping has amounts, and names no currency for them.
+    pub lacks_currency: bool,
 }
 
 /// A proposal that is not finished: the columns that are chosen for each field, the questions and the guesses.
@@ -69,6 +71,8 @@ struct Draft {
     left: Vec<String>,
     /// Whether one of these columns is probably the key of a row of another table.
     has_key_left: bool,
+    /// See [`Proposal::referring`].
+    referring: Option<String>,
     /// The questions, each with the TOML key to which it belongs.
     questions: Vec<(&'static str, String)>,
     /// The guesses to confirm, each with the TOML key to which it belongs.
@@ -84,7 +88,13 @@ struct TypeWords {
 
 #[derive(Debug)]
 enum Items {
-    Column(String),
+    Column {
+        name: String,
+        /// The member of the JSON value that has the list. `None`: the value itself is the list.
+        path: Option<String>,
+        /// The member of each item that has its quantity. `None`: its name is usual.
+        quantity: Option<String>,
+    },
     Table {
         table: String,
         order_key: String,
@@ -92,6 +102,16 @@ enum Items {
         columns: Vec<(&'static str, String)>,
         unit: Option<&'static str>,
     },
+}
+
+impl Items {
+    fn has_price(&self) -> bool {
+        match self {
+            // The members of a JSON value are not known.
+            Self::Column { .. } => false,
+            Self::Table { columns, .. } => columns.iter().any(|(key, _)| *key == "price"),
+        }
+    }
 }
 
 /// Proposes a mapping for a table. `kind`: whether the table has orders or bookings; `None`: the table's name decides.
@@ -111,25 +131,24 @@ pub async fn propose(
     }
     let kind = draft.kind.unwrap_or(SubjectKind::Order);
     let mut columns = Columns::new(table);
-    identity(client, table, &mut columns, &mut draft).await?;
+    identity::find(client, table, &mut columns, &mut draft).await?;
     statuses::find(client, table, &mut columns, kind, &mut draft).await?;
     texts(&mut columns, &mut draft);
     payment::find(client, table, &mut columns, &mut draft).await?;
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
-    // The column for the requested time may be a text, such as `18:00-19:00`. Vestnik cannot parse this text as a time,
-    // so panels show it as an extra field.
-    let in_words = columns.all(synonyms::DUE, |column| {
-        is_text(column) || column.base.starts_with("time ")
-    });
-    for column in columns.all(synonyms::EXTRA, is_plain).into_iter().chain(in_words) {
+    for column in columns.all(synonyms::EXTRA, is_plain) {
         draft.extra.push((label(&column.name), column.name.clone()));
     }
-    draft.left = columns.rest();
+    parts_of_times(&mut columns, kind, &mut draft);
+    let used = draft.used_columns();
+    let names = table.columns.iter().map(|column| column.name.as_str());
+    draft.left = names.filter(|name| !used.contains(name)).map(str::to_owned).collect();
+    draft.referring = referring::hint(client, table, &draft).await?;
     draft.has_key_left = draft.left.iter().any(|name| {
         let has_foreign_key = table.column(name).is_some_and(|column| !column.references.is_empty());
-        has_foreign_key || underscored(name).ends_with("_id")
+        has_foreign_key || underscored(name).trim_end_matches(FOREIGN_KEY).ends_with("_id")
     });
     Ok(toml_text::write(&draft))
 }
@@ -148,6 +167,34 @@ impl Draft {
             self.fields.push((key, vec![column.name.clone()]));
         }
     }
+
+    /// The names of all columns of the table that the proposal uses.
+    fn used_columns(&self) -> Vec<&str> {
+        let items = match &self.items {
+            Some(Items::Column { name, .. }) => Some(name),
+            _ => None,
+        };
+        let single = [&self.key, &self.store, &self.number, &self.currency]
+            .into_iter()
+            .flatten();
+        let worded = [
+            self.status.as_ref().map(|(column, _)| column),
+            self.order_type.as_ref().map(|(column, _)| column),
+            self.paid_words.as_ref().map(|(column, _)| column),
+            self.total.as_ref().map(|(column, _)| column),
+            items,
+        ];
+        let fields = self.fields.iter().flat_map(|(_, columns)| columns);
+        let times = self.times.iter().map(|(_, column, _)| column);
+        let others = self.extra.iter().map(|(_, column)| column);
+        let answers = self.answer.iter().map(|(_, column)| column);
+        let all = single.chain(worded.into_iter().flatten()).chain(fields).chain(times);
+        all.chain(others).chain(answers).map(String::as_str).collect()
+    }
+
+    fn answer_with(&mut self, key: &'static str, column: Option<&TableColumn>) {
+        self.answer.extend(column.map(|column| (key, column.name.clone())));
+    }
 }
 
 /// A label for people from a column's name: `table_no` becomes `Table no`.
@@ -157,132 +204,6 @@ fn label(name: &str) -> String {
     letters
         .next()
         .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-async fn identity(
-    client: &impl GenericClient,
-    table: &Table,
-    columns: &mut Columns<'_>,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    // The query finds the primary key, or else the first unique index on one column that is never null. In a
-    // partitioned table, every unique index must contain the columns of the partition key. So the query ignores these
-    // columns.
-    const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
-             cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
-             join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
-         select a.attname::text from pg_index i cross join p \
-         join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n where n <> all (p.attrs)) k on true \
-         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.own[1] \
-         where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null and cardinality(k.own) = 1 \
-           and (i.indisprimary or a.attnotnull) order by i.indisprimary desc, i.indexrelid";
-    let keys: Vec<String> = client
-        .query(KEYS, &[&table.oid])
-        .await?
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?;
-    match keys.first() {
-        Some(key) => {
-            columns.use_named(key);
-            draft.key = Some(key.clone());
-        }
-        None => draft.ask(
-            "key",
-            "which column tells one row from all others? It needs a unique index: no index of one column is unique",
-        ),
-    }
-    match columns.take(synonyms::STORES, may_be_key) {
-        Some(store) => {
-            draft.store = Some(store.name.clone());
-            let (name, is) = (underscored(&store.name), |list: &[&str]| {
-                list.contains(&&*underscored(&store.name))
-            });
-            if is(synonyms::DOUBTFUL_STORES) {
-                let other = if name == "location" {
-                    "a place where the customer is"
-                } else {
-                    "a customer or a supplier"
-                };
-                draft.ask(
-                    "store",
-                    format!(
-                        "is {} the store that prepares the order, or {other}?{} Where there is one store only: store = {{ constant = \"1\" }}",
-                        store.name,
-                        suggested_stores(columns)
-                    ),
-                );
-            } else if is(synonyms::LIKELY_STORES) {
-                draft.guess(
-                    "store",
-                    format!("{} is the store whose people receive the order", store.name),
-                );
-            }
-        }
-        None => draft.ask(
-            "store",
-            format!(
-                "which column says whose order it is?{} Where there is one store only: store = {{ constant = \"1\" }}",
-                suggested_stores(columns)
-            ),
-        ),
-    }
-    number(client, table, columns, draft).await
-}
-
-/// Finds the column of the number. A column that is null in all newest rows is chosen only if there is no other, and is
-/// then a guess.
-async fn number(
-    client: &impl GenericClient,
-    table: &Table,
-    columns: &mut Columns<'_>,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    let mut empty: Vec<String> = Vec::new();
-    while let Some(column) = columns.peek(synonyms::NUMBERS, |column| {
-        is_plain(column) && !empty.contains(&column.name)
-    }) {
-        let newest = draft.key.as_ref().unwrap_or(&column.name);
-        let sql = format!(
-            "select count(*) > 0 and count(value) = 0 from (select {} as value from {} order by {} desc limit {NEWEST_ROWS}) newest",
-            ident(&column.name),
-            table.quoted,
-            ident(newest)
-        );
-        if !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
-            columns.use_named(&column.name);
-            draft.number = Some(column.name.clone());
-            return Ok(());
-        }
-        empty.push(column.name.clone());
-    }
-    // The shop may fill the column later. Until then, panels show the key.
-    if let Some(first) = empty.first() {
-        columns.use_named(first);
-        draft.number = Some(first.clone());
-        let guess =
-            format!("{first} is the number: no row has a value in it, and an order without one is shown by its key");
-        draft.guess("number", guess);
-    }
-    Ok(())
-}
-
-/// The part of a question for the column of the store that names the columns that may be it: those with a foreign key,
-/// except to customers. Empty: there is no such column.
-fn suggested_stores(columns: &Columns<'_>) -> String {
-    let leads = columns
-        .foreign_keys()
-        .filter(|(column, _)| !synonyms::CUSTOMER_KEYS.contains(&&*underscored(&column.name)))
-        .take(SUGGESTED_STORES)
-        .map(|(column, table)| format!("{} ({table})", column.name));
-    let leads: Vec<String> = leads.collect();
-    match leads.is_empty() {
-        true => String::new(),
-        false => format!(
-            " Perhaps one of these, with the table to which it leads: {}.",
-            leads.join(", ")
-        ),
-    }
 }
 
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
@@ -317,26 +238,22 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
         "deleted_at",
         columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)),
     );
-    for (key, names, may) in [
-        ("updated_at", synonyms::UPDATED, is_time as fn(&TableColumn) -> bool),
-        ("accepted_at", synonyms::ACCEPTED, is_time),
-        ("reason", synonyms::REASONS, is_text),
-        ("minutes", synonyms::MINUTES, is_whole),
-    ] {
-        if let Some(column) = columns.take(names, may) {
-            draft.answer.push((key, column.name.clone()));
-        }
+    for (key, names) in [("updated_at", synonyms::UPDATED), ("accepted_at", synonyms::ACCEPTED)] {
+        draft.answer_with(key, columns.take(names, is_time));
     }
+    reasons::find(columns, draft);
+    draft.answer_with("minutes", columns.take(synonyms::MINUTES, is_whole));
 }
 
 /// Handles a column that is called `name`. It may hold the customer's name, or the order's number or title. If another
 /// column refers to a customer, adds a question. Otherwise adds the guess that the column holds the customer's name.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
-    let customer = rest
-        .iter()
-        .chain(&draft.store)
-        .find(|name| synonyms::CUSTOMER_KEYS.contains(&&*underscored(name)));
+    let customer = rest.iter().chain(&draft.store).find(|name| {
+        let name = underscored(name);
+        let mut keys = synonyms::CUSTOMER_KEYS.iter().chain(synonyms::USER_KEYS);
+        keys.any(|key| *key == name)
+    });
     match customer {
         Some(key) => {
             let question = format!(
@@ -385,6 +302,24 @@ async fn times(
         draft.times.push((key, column.name.clone(), None));
     }
     Ok(())
+}
+
+/// Makes the columns that hold only a part of a time extra fields. A text such as `18:00-19:00`, or a time without a date,
+/// cannot be read as a time. A date without a time would be midnight: an order would be late all day.
+fn parts_of_times(columns: &mut Columns<'_>, kind: SubjectKind, draft: &mut Draft) {
+    let is_date_or_time = |column: &TableColumn| column.base == "date" || column.base.starts_with("time ");
+    let mut parts = columns.all(synonyms::DUE, |column| is_text(column) || is_date_or_time(column));
+    let has = |key: &str| draft.times.iter().any(|(known, ..)| *known == key);
+    if kind == SubjectKind::Booking && !has("due_at") {
+        parts.extend(columns.all(synonyms::STARTS, is_date_or_time));
+        parts.extend(columns.all(synonyms::BOOKED, is_date_or_time));
+    }
+    if !has("created_at") {
+        parts.extend(columns.all(synonyms::CREATED, is_date_or_time));
+    }
+    for column in parts {
+        draft.extra.push((label(&column.name), column.name.clone()));
+    }
 }
 
 fn is_now(default: &str) -> bool {

@@ -30,9 +30,12 @@ pub(super) async fn find(
         draft.total = Some((total.name.clone(), unit));
     }
     draft.put("change_from", columns.take(synonyms::CHANGE_FROM, is_number));
-    draft.currency = columns
-        .take(synonyms::CURRENCIES, is_code)
-        .map(|column| column.name.clone());
+    // The currency is a part of `total` in the mapping.
+    if draft.total.is_some() {
+        draft.currency = columns
+            .take(synonyms::CURRENCIES, is_code)
+            .map(|column| column.name.clone());
+    }
     Ok(())
 }
 

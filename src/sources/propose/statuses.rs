@@ -6,7 +6,7 @@ use crate::infra::db::GenericClient;
 use super::dictionary::{self, Dictionary};
 use super::synonyms::{self, Usual, usual_status};
 use super::words::ProposedWords;
-use super::{Columns, Draft, TypeWords, beginnings, is_plain, is_whole};
+use super::{Columns, Draft, TypeWords, beginnings, carts, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::check_lists;
@@ -57,10 +57,14 @@ pub async fn find(
             let mut words = meanings(found.clone(), kind, column, &dictionary);
             words.put_likeliest_first(column);
             beginnings::ask(client, table, columns, column, &words, &found, draft).await?;
+            let expiry = carts::expiry(table);
+            if let Some(expiry) = expiry {
+                carts::ask(expiry, &words, kind, draft);
+            }
             if !is_closed && words.unknown.is_empty() {
                 synonyms::complete(&mut words, kind);
             }
-            ask(&words, is_closed, column, &dictionary, draft);
+            ask(&words, is_closed, column, &dictionary, expiry, draft);
             draft.status = Some((column.name.clone(), words));
         }
         None => draft.ask("status", "which column says where an order stands?"),
@@ -106,7 +110,16 @@ fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(St
     found
 }
 
-fn ask(words: &ProposedWords, is_closed: bool, column: &TableColumn, dictionary: &Dictionary, draft: &mut Draft) {
+/// Adds the questions about the words of the status column `column`. `expiry` is the column for the time when an order
+/// expires.
+fn ask(
+    words: &ProposedWords,
+    is_closed: bool,
+    column: &TableColumn,
+    dictionary: &Dictionary,
+    expiry: Option<&str>,
+    draft: &mut Draft,
+) {
     if !dictionary.words.is_empty() {
         let all: Vec<String> = dictionary
             .words
@@ -130,7 +143,15 @@ fn ask(words: &ProposedWords, is_closed: bool, column: &TableColumn, dictionary:
             ""
         };
         let told = dictionary.told(word);
-        draft.ask("status", format!("what does {told} mean? {rows} rows have it{begins}"));
+        let is_held = synonyms::HELD.contains(&&*synonyms::spaced(dictionary.word_of(word)));
+        let of_cart = expiry.filter(|_| is_held).map(|expiry| {
+            format!(". It may be the word of a cart, because {expiry} may say when such an order expires: then write it under hidden")
+        });
+        let of_cart = of_cart.unwrap_or_default();
+        draft.ask(
+            "status",
+            format!("what does {told} mean? {rows} rows have it{begins}{of_cart}"),
+        );
     }
     // A person can accept an order only if an answer has a word to write for a later status. If the column can hold no
     // other words (`is_closed`), a word for any later status is enough. In a free text column, the word for `Preparing`
@@ -141,14 +162,16 @@ fn ask(words: &ProposedWords, is_closed: bool, column: &TableColumn, dictionary:
     } else {
         has(Status::Preparing)
     };
-    if words.unknown.is_empty() && !can_accept {
+    if !can_accept {
         draft.ask(
             "status",
             "which word does an order get that is accepted? Without one nobody can accept it from a panel. If the shop has none, \
              a section [derived] keeps the answer in Vestnik (docs/derived-sources.md)",
         );
     }
-    if words.unknown.is_empty() && !is_closed && !has(Status::Rejected) && !has(Status::Cancelled) {
+    // If the column can hold no other words, one of the unknown words may be the word of a rejected order.
+    let may_reject = !is_closed || !words.unknown.is_empty();
+    if may_reject && !has(Status::Rejected) && !has(Status::Cancelled) {
         draft.ask(
             "status",
             "which word does an order get that is rejected? Without one nobody can reject it from a panel",

@@ -23,7 +23,9 @@ pub const LIKELY_STORES: &[&str] = &[
     "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
 ];
 /// Names of columns with the key of a customer.
-pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id", "user_id", "account_id"];
+pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id"];
+/// Names of columns with the key of a user. The user may be a customer, or the person whose orders they are.
+pub const USER_KEYS: &[&str] = &["user_id", "account_id"];
 pub const NUMBERS: &[&str] = &[
     "number", "order_number", "custom_order_number", "order_no", "short_number", "short_no", "public_id", "short_id", "display_id", "display_number", "code",
     "order_code", "reference", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",
@@ -35,14 +37,18 @@ pub const STATUS_NAMES: &[&str] = &["name", "status_name", "state_name", "title"
 /// Names of a column in a table of statuses. The column says whether a row is a status of orders or of something else.
 pub const STATUS_SUBJECTS: &[&str] = &["status_for", "for", "entity", "entity_type", "kind", "type"];
 pub const CUSTOMER_NAMES: &[&str] = &[
-    "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "cust_name", "cust", "customer",
+    "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "customer_full_name", "full_name", "fullname", "cust_name", "recipient_name", "receiver_name", "billing_name", "shipping_name",
+    "booker_name", "attendee_name", "visitor_name", "contact_person", "cust", "customer",
     "client", "guest", "buyer", "name", "имя_клиента", "имя", "клиент", "фио", "покупатель", "заказчик", "гость",
 ];
 pub const FIRST_NAMES: &[&str] = &["first_name", "customer_first_name", "firstname", "имя"];
 pub const LAST_NAMES: &[&str] = &["last_name", "customer_last_name", "lastname", "surname", "фамилия"];
 pub const PHONES: &[&str] = &[
     "phone", "customer_phone", "phone_number", "client_phone", "contact_phone", "guest_phone", "telephone", "tel", "mobile", "mobile_phone",
-    "телефон", "номер_телефона", "тел",
+    "mobile_no", "mobile_number", "contact_mobile", "customer_mobile", "client_mobile", "phone_no", "customer_phone_number", "customer_phone_no", "contact_no",
+    "contact_number", "contact_phone_number", "buyer_phone", "recipient_phone", "receiver_phone", "user_phone", "delivery_phone", "shipping_phone",
+    "billing_phone", "cell_phone", "cellphone", "cell", "phonenumber", "mobilephone", "tel_no", "whatsapp", "whatsapp_number",
+    "телефон", "номер_телефона", "телефон_клиента", "тел",
 ];
 pub const ADDRESSES: &[&str] = &[
     "address", "delivery_address", "shipping_address", "customer_address", "full_address", "address_line", "street_address", "адрес",
@@ -70,24 +76,34 @@ pub const TYPES: &[&str] = &[
     "тип_заказа", "тип", "способ_получения",
 ];
 pub const TOTALS: &[&str] = &[
-    "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_gross", "total_gross_amount", "gross_total", "total_with_tax", "total_incl_tax", "total_inc_tax", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
-    "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего",
+    "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_gross", "total_gross_amount", "gross_total", "total_with_tax", "total_incl_tax", "total_inc_tax", "total_sum", "total_cents", "total_minor", "total_price_gross", "total_price_with_tax", "total_payable",
+    "final_price", "final_total", "final_amount", "final_sum", "final_cost", "order_amount", "order_price", "order_sum", "order_value", "order_cost", "total_value",
+    "rounded_total", "totalprice", "totalamount", "grandtotal", "payable_amount", "amount", "amount_cents",
+    "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего", "общая_сумма",
 ];
 pub const CURRENCIES: &[&str] = &["currency", "currency_code", "customer_currency_code", "order_currency", "order_currency_code", "валюта"];
 pub const DUE: &[&str] = &[
     "due_at", "due_time", "deliver_at", "delivery_at", "delivery_time", "pickup_at", "pickup_time", "ready_by", "wanted_at", "scheduled_at",
     "scheduled_for", "scheduled_time", "promised_at", "promise_time", "desired_time", "requested_time", "requested_at", "expected_at", "expected_delivery_time", "expected_delivery_at",
+    "delivery_date", "delivery_datetime", "delivery_date_time", "pickup_date", "pickup_datetime", "required_date", "required_at", "needed_by", "deliver_by", "due_date",
     "ко_времени", "время_доставки", "доставить_к",
 ];
 pub const STARTS: &[&str] = &[
     "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
     "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
 ];
+/// Names of columns that hold only the date, or only the time of day, at which guests come.
+pub const BOOKED: &[&str] = &[
+    "date", "time", "booking_date", "reservation_date", "appointment_date", "appointment_time", "visit_date", "visit_time", "arrival_date", "arrival_time",
+    "дата", "дата_брони", "время_брони",
+];
 /// Usual names of the column with the creation time. Names for the time when the order was placed come first, because a
 /// row may be created earlier, as a cart.
 pub const CREATED: &[&str] = &[
-    "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_created", "creation_date",
-    "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
+    "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_added", "added_at", "dateadded", "date_created", "creation_date",
+    "created_date", "createdat", "created_time", "created_ts", "creation_time", "creation_ts", "creation_timestamp", "created_timestamp", "create_time", "create_date",
+    "create_at", "created_dt", "creation_datetime", "created_datetime", "creation", "datecreated", "creationdate", "creationtime", "createtime", "createdon", "order_time",
+    "ordered_on", "order_datetime", "order_timestamp", "placed_on", "transaction_date", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
 /// Names of columns of an items table that certainly mark a deleted item.
@@ -100,17 +116,18 @@ pub const ITEM_WITHDRAWN: &[&str] = &[
     "cancelled", "canceled",
 ];
 pub const ITEMS: &[&str] = &[
-    "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
+    "items", "order_items", "line_items", "lines", "order_lines", "cart_items", "basket_items", "item_list", "items_json", "order_items_json", "order_products",
+    "orderitems", "lineitems", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
 /// Parts of the names of tables that hold the items of orders.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "menu", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
-    "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
+    "name", "title", "product_name", "item_name", "item_title", "menu_item_name", "dish_name", "meal_name", "food_name", "service_name", "variant_name", "full_product_name", "product_title", "label", "description", "dish", "product",
     "название", "наименование", "блюдо", "товар",
 ];
-pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "product_qty", "product_uom_qty", "product_quantity", "item_quantity", "ordered_quantity", "units", "количество", "кол_во", "колво"];
-pub const PRICES: &[&str] = &["unit_price", "price", "price_per_unit", "item_price", "unit_cost", "price_unit", "cost", "цена", "стоимость"];
+pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "qty_ordered", "ordered_qty", "order_qty", "item_qty", "product_qty", "product_uom_qty", "product_quantity", "item_quantity", "ordered_quantity", "units", "количество", "кол_во", "колво"];
+pub const PRICES: &[&str] = &["unit_price", "price", "price_per_unit", "item_price", "unit_cost", "unit_amount", "price_unit", "price_each", "sale_price", "selling_price", "rate", "cost", "цена", "стоимость"];
 pub const ITEM_NOTES: &[&str] = &[
     "note", "notes", "comment", "special_instructions", "special_request", "wish", "customer_note", "remark", "комментарий", "примечание", "пожелание",
 ];
@@ -119,18 +136,53 @@ pub const ITEM_CATEGORIES: &[&str] = &[
     "station", "station_name", "kitchen_station", "цех", "category", "category_name", "menu_category", "section", "menu_section", "department",
     "категория", "раздел", "отдел",
 ];
-pub const REASONS: &[&str] = &[
-    "reason", "cancel_reason", "cancellation_reason", "reject_reason", "rejection_reason", "status_reason", "причина", "причина_отмены",
-    "причина_отказа",
+/// Names of the column for the reason why the shop rejected an order.
+pub const REJECTION_REASONS: &[&str] = &[
+    "rejection_reason", "reject_reason", "rejected_reason", "reason_for_rejection", "rejection_note", "decline_reason", "declined_reason", "denial_reason",
+    "refusal_reason", "rejectionreason", "rejectreason", "declinereason", "причина_отказа", "причина_отклонения",
 ];
+/// Names of the column for the reason of a cancellation, by the customer or by the shop.
+pub const CANCELLATION_REASONS: &[&str] = &[
+    "cancel_reason", "cancellation_reason", "cancelation_reason", "cancelled_reason", "canceled_reason", "reason_for_cancellation", "cancelreason",
+    "cancellationreason", "причина_отмены",
+];
+/// Names of the column for the reason of any change. In a table of bookings, it may be the reason of the visit.
+pub const REASONS: &[&str] = &["reason", "status_reason", "причина"];
 pub const MINUTES: &[&str] = &[
     "prep_minutes", "preparation_minutes", "preparation_time", "prep_time", "cooking_time", "cooking_minutes", "promised_minutes", "eta_minutes",
     "minutes", "время_приготовления",
 ];
-pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
-pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
+pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified_on", "modified", "last_modified", "last_modified_at",
+    "last_updated", "last_updated_at", "last_update", "date_updated", "date_modified", "modified_date", "modified_time", "modified_ts", "updated_time", "updated_ts",
+    "updated_date", "update_time", "update_date", "update_at", "write_date", "updatedat", "updatedon", "modifiedat", "datemodified", "обновлен", "обновлено"];
+pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "accepted_on", "confirmed_on", "accepted_time", "confirmed_time", "accepted_ts", "принят_в"];
 /// Names of other columns that are useful in a kitchen. The proposal makes these columns extra fields.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
+
+/// Parts of the names of columns for the time when an order expires. The names are compared without underscores.
+const EXPIRIES: &[&str] = &[
+    "expir", "validity", "validuntil", "validtill", "validto", "reserveduntil", "reservedtill", "reservationuntil", "reservationend", "holduntil",
+    "holdtill", "helduntil", "heldtill", "lockeduntil", "lockuntil", "lockedtill", "blockeduntil", "blockuntil",
+    "timeout", "timesout", "timedout", "payuntil", "paybefore", "paymentdeadline", "paymentuntil", "abandonafter", "abandonedafter", "истекает",
+    "действуетдо", "действителендо", "срокдействия", "срокрезерва", "срокброни", "броньдо", "резервдо",
+];
+/// Parts of the names of columns that expire with something other than the order.
+const OTHER_EXPIRIES: &[&str] = &["card", "token", "coupon", "voucher", "password", "session", "link", "license", "licence", "subscription", "otp", "code"];
+
+/// Whether a column with this name may say when an order expires. `name` is in lower case with underscores.
+pub fn says_expiry(name: &str) -> bool {
+    let name = name.replace('_', "");
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    has(EXPIRIES) && !has(OTHER_EXPIRIES)
+}
+
+/// Words for `pending` that a cart never has. They have the form that [`spaced`] gives.
+pub const PLACED: &[&str] = &[
+    "placed", "submitted", "received", "ordered", "awaiting confirmation", "pending confirmation", "awaiting approval", "pending approval",
+    "to confirm", "unfulfilled", "ожидает подтверждения", "оформлен", "поступил",
+];
+/// Words without a meaning of their own that a cart often has, in a table whose orders expire.
+pub const HELD: &[&str] = &["reserved", "hold", "on hold", "held", "locked", "blocked", "initiated", "initialized", "active", "резерв"];
 
 /// The usual words for each status, in lower case. A space stands for any separator between words, such as `_`.
 const STATUS_WORDS: &[(Status, &[&str])] = &[

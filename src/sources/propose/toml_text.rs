@@ -1,11 +1,12 @@
 //! Formats a proposal as TOML for a person. Each question is a comment above the line to which it belongs.
 
 use super::{Draft, Items, Proposal, TypeWords};
+use crate::domain::money::Currency;
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Maximum number of unused columns that the comment at the end of a proposal lists.
-const NAMED_LEFT: usize = 40;
+/// Maximum length of a line with the names of unused columns, in characters. A longer list has several lines.
+const LINE_CHARACTERS: usize = 120;
 /// The beginning of a TOML comment that is a question for a person.
 const QUESTION: &str = "# ? ";
 
@@ -38,25 +39,22 @@ pub fn write(draft: &Draft) -> Proposal {
             .iter()
             .map(|(label, column)| (bare_or_quoted(label), reference(column))),
     );
-    section(
-        &mut text,
-        "answer",
-        draft
-            .answer
-            .iter()
-            .map(|(key, column)| ((*key).to_owned(), quoted(column))),
-    );
+    answer(&mut text, draft);
     if !draft.left.is_empty() {
-        let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
-        text.text
-            .push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
+        text.text.push_str(&not_shown(&draft.left));
         if draft.has_key_left {
             text.text
                 .push_str("# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n");
         }
     }
+    if let Some(hint) = &draft.referring {
+        text.text.push_str(&format!("\n# {hint}\n"));
+    }
+    let has_amounts = draft.total.is_some() || draft.items.as_ref().is_some_and(Items::has_price);
     Proposal {
         toml: text.text,
+        referring: draft.referring.clone(),
+        lacks_currency: has_amounts && draft.currency.is_none(),
         questions: draft
             .questions
             .iter()
@@ -68,6 +66,23 @@ pub fn write(draft: &Draft) -> Proposal {
             .map(|(key, guess)| format!("{key}: a guess to confirm: {guess}"))
             .collect(),
     }
+}
+
+/// The comment that lists the columns that the proposal does not use.
+fn not_shown(columns: &[String]) -> String {
+    let mut text = "\n# Not shown to anybody:".to_owned();
+    let mut characters = text.chars().count();
+    for (at, column) in columns.iter().enumerate() {
+        let comma = if at + 1 == columns.len() { "" } else { "," };
+        let length = column.chars().count() + 2;
+        if characters + length > LINE_CHARACTERS {
+            text.push_str("\n#");
+            characters = 1;
+        }
+        text.push_str(&format!(" {column}{comma}"));
+        characters += length;
+    }
+    text + "\n"
 }
 
 struct Text<'a> {
@@ -135,6 +150,9 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
             (false, Status::Completed) => "   # an order that begins with one of these never rings",
             (false, _) => "",
         };
+        if status == Status::Pending {
+            text.questions("status.pending");
+        }
         text.text.push_str(&format!(
             "{} = {}{hint}\n",
             status.as_str(),
@@ -149,7 +167,7 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
     let missing = Status::ALL
         .into_iter()
         .filter(|status| words.known.iter().all(|(known, _)| known != status));
-    if draft.questions.iter().any(|(about, _)| *about == "status") || words.known.is_empty() {
+    if draft.questions.iter().any(|(about, _)| about.starts_with("status")) || words.known.is_empty() {
         for status in missing {
             text.text.push_str(&format!("# {} = []\n", status.as_str()));
         }
@@ -179,6 +197,7 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
         text.line("type", Some(type_words(column, words)));
     }
     if let Some((column, unit)) = &draft.total {
+        text.text.push_str(&without_currency(draft));
         let currency = draft.currency.as_ref().map_or_else(String::new, |column| {
             format!(", currency_column = {}", reference(column))
         });
@@ -197,6 +216,18 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
             None => reference(column),
         };
         text.line(key, Some(value));
+    }
+}
+
+/// The comment for amounts whose currency no column names. Empty: a column names it.
+fn without_currency(draft: &Draft) -> String {
+    match draft.currency {
+        Some(_) => String::new(),
+        None => format!(
+            "# no column names the currency: amounts are in the currency of the store (`vestnik store set`), and in {} where the store has \
+             none. Write `currency = \"EUR\"` above [status] where all amounts are in euros\n",
+            Currency::DEFAULT
+        ),
     }
 }
 
@@ -220,7 +251,16 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
     text.text.push_str("\n[items]\n");
     text.questions("items");
     match items {
-        Items::Column(column) => text.text.push_str(&format!("column = {}\n", reference(column))),
+        Items::Column { name, path, quantity } => {
+            let column = match path {
+                Some(member) => path_reference(name, member),
+                None => reference(name),
+            };
+            text.text.push_str(&format!("column = {column}\n"));
+            if let Some(member) = quantity {
+                text.text.push_str(&format!("quantity = {}\n", reference(member)));
+            }
+        }
         Items::Table {
             table,
             order_key,
@@ -233,6 +273,9 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
                 quoted(order_key)
             ));
             for (key, column) in columns {
+                if *key == "price" && draft.total.is_none() {
+                    text.text.push_str(&without_currency(draft));
+                }
                 let value = match (*key, unit) {
                     ("price", Some(unit)) => format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit)),
                     _ => reference(column),
@@ -240,6 +283,17 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
                 text.text.push_str(&format!("{key} = {value}\n"));
             }
         }
+    }
+}
+
+fn answer(text: &mut Text<'_>, draft: &Draft) {
+    if draft.answer.is_empty() {
+        return;
+    }
+    text.text.push_str("\n[answer]\n");
+    for (key, column) in &draft.answer {
+        text.questions(&format!("answer.{key}"));
+        text.text.push_str(&format!("{key} = {}\n", quoted(column)));
     }
 }
 
@@ -265,6 +319,14 @@ fn reference(column: &str) -> String {
     match whole.name.contains(['.', '"']) {
         true => quoted(&format!("\"{}\"", whole.name)),
         false => quoted(&whole.name),
+    }
+}
+
+/// A reference to a member of a JSON column as a TOML string. The member's name has no dot.
+fn path_reference(column: &str, member: &str) -> String {
+    match column.contains(['.', '"']) {
+        true => quoted(&format!("\"{column}\".{member}")),
+        false => quoted(&format!("{column}.{member}")),
     }
 }
 

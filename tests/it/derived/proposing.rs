@@ -31,7 +31,7 @@ async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
         create table reservations (id serial primary key, room_id int references rooms, user_id int references people, status text default 'pending')";
     database.client().await.batch_execute(tables).await.unwrap();
     let said = propose("reservations").await;
-    let asked = "# ? which column says whose order it is? Perhaps one of these, with the table to which it leads: room_id (public.rooms). Where";
+    let asked = "# ? which column says whose order it is? Perhaps one of these, with the table to which it leads: room_id (public.rooms), user_id (public.people). Where";
     assert!(said.contains(asked), "{said}");
     let said = propose("table_booking").await;
     assert!(
@@ -273,15 +273,15 @@ async fn a_column_that_cannot_hold_the_key_of_a_store_is_not_asked_about() {
         create table dated_booking (id serial primary key, venue timestamptz, shop boolean, space_id text references spaces, status text default 'pending')";
     database.client().await.batch_execute(tables).await.unwrap();
     let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
-    let leads = "Perhaps one of these, with the table to which it leads: space_id (public.spaces).";
-    for table in ["json_booking", "dated_booking"] {
+    let leads = "Perhaps one of these, with the table to which it leads: space_id (public.spaces)";
+    for (table, user) in [("json_booking", ", user_id (public.users)"), ("dated_booking", "")] {
         let said = propose(table).await;
-        let asked = format!("# ? which column says whose order it is? {leads}");
+        let asked = format!("# ? which column says whose order it is? {leads}{user}.");
         assert!(said.contains(&asked) && said.contains("\n# store = \n"), "{said}");
     }
     let said = propose("text_booking").await;
     let asked = format!(
-        "is location the store that prepares the order, or a place where the customer is? {leads} Where there is one store only"
+        "is location the store that prepares the order, or a place where the customer is? {leads}. Where there is one store only"
     );
     assert!(said.contains(&asked), "{said}");
 }

@@ -1,0 +1,76 @@
+//! Finds the items of orders in a JSON column whose name does not say so, by what the newest rows hold.
+
+use super::columns::{Columns, is_text, may_list};
+use super::{Draft, synonyms};
+use crate::infra::db::GenericClient;
+use crate::sources::catalog::{self, Table, TableColumn};
+use crate::sources::items::recognise::{ListedItems, is_empty, recognise};
+use crate::sources::sql::ident;
+
+/// Maximum number of the newest rows that are examined.
+const NEWEST_ROWS: usize = 20;
+/// Maximum number of columns that are examined.
+const EXAMINED_COLUMNS: usize = 40;
+/// Maximum size of a value that is examined, bytes as Postgres stores it.
+const VALUE_BYTES: usize = 64 * 1024;
+
+/// Finds a column of `table` whose newest values are lists of items. `None`: there is no such column.
+pub(super) async fn find<'a>(
+    client: &impl GenericClient,
+    table: &'a Table,
+    columns: &Columns<'a>,
+    draft: &Draft,
+) -> Result<Option<(&'a TableColumn, ListedItems)>, catalog::Error> {
+    let unused = columns.rest();
+    let may = |column: &&TableColumn| may_list(column) && column.references.is_empty() && unused.contains(&column.name);
+    let examined: Vec<&TableColumn> = table.columns.iter().filter(may).take(EXAMINED_COLUMNS).collect();
+    if examined.is_empty() {
+        return Ok(None);
+    }
+    let created = draft.times.iter().find(|(key, ..)| *key == "created_at");
+    let newest = created.map(|(_, column, _)| column).or(draft.key.as_ref());
+    let order = newest.map_or_else(String::new, |column| {
+        format!("order by {} desc nulls last", ident(column))
+    });
+    let names: Vec<String> = examined.iter().map(|column| ident(&column.name)).collect();
+    let values: Vec<String> = examined.iter().map(|column| value(column)).collect();
+    let sql = format!(
+        "select {} from (select {} from {} {order} limit {NEWEST_ROWS}) newest",
+        values.join(", "),
+        names.join(", "),
+        table.quoted
+    );
+    let rows = client.query(&sql, &[]).await?;
+    let mut found = Vec::new();
+    for (at, column) in examined.into_iter().enumerate() {
+        let mut values = Vec::new();
+        for row in &rows {
+            values.extend(row.try_get::<_, Option<String>>(at)?.filter(|value| !is_empty(value)));
+        }
+        let listed: Vec<ListedItems> = values.iter().filter_map(|value| recognise(value)).collect();
+        let count = listed.len();
+        if let Some(first) = listed.into_iter().next().filter(|_| count * 2 > values.len()) {
+            found.push((column, first));
+        }
+    }
+    let says_items = |column: &TableColumn| {
+        let name = column.name.to_lowercase();
+        synonyms::ITEM_TABLES
+            .iter()
+            .chain(&["order", "cart"])
+            .any(|part| name.contains(part))
+    };
+    found.sort_by_key(|(column, _)| !says_items(column));
+    Ok(found.into_iter().next())
+}
+
+/// An SQL expression for the column's value as JSON text. A value that is too long is null, and so is a text that is no
+/// JSON.
+fn value(column: &TableColumn) -> String {
+    let name = ident(&column.name);
+    let is_list = match is_text(column) {
+        true => format!(" and {name} ~ '^\\s*[\\[{{]'"),
+        false => String::new(),
+    };
+    format!("case when pg_column_size({name}) <= {VALUE_BYTES}{is_list} then to_json({name})::text end")
+}
