@@ -14,10 +14,12 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     pub(super) fn new(table: &'a Table) -> Self {
-        let all = table
-            .columns
-            .iter()
-            .map(|column| (column, underscored(&column.name), false));
+        // A name that begins with `_` is the framework's own, such as `_comments` of the staff, and means no field.
+        let known = |column: &TableColumn| match column.name.starts_with('_') {
+            true => column.name.clone(),
+            false => underscored(&column.name),
+        };
+        let all = table.columns.iter().map(|column| (column, known(column), false));
         Self { all: all.collect() }
     }
 

@@ -1,6 +1,6 @@
 //! Finds where the shop stores the items of orders: in a column of the order's row, or in a second table.
 
-use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, may_list};
+use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, is_whole, may_list};
 use super::{Draft, Items, json_items, money, synonyms};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
@@ -87,7 +87,7 @@ pub(super) async fn find(
             ),
         );
     }
-    let quantity = theirs.take(synonyms::QUANTITIES, is_number);
+    let quantity = theirs.take(synonyms::QUANTITIES, is_count);
     let price = theirs.take(synonyms::PRICES, price);
     let note = theirs.take(synonyms::ITEM_NOTES, is_text);
     for (key, column) in [
@@ -150,7 +150,7 @@ async fn second_table(
         let found = Table::find(client, &name).await?;
         let mut columns = Columns::new(&found);
         let (is_counted, is_named) = (
-            columns.take(synonyms::QUANTITIES, is_number).is_some(),
+            columns.take(synonyms::QUANTITIES, is_count).is_some(),
             columns.take(synonyms::ITEM_NAMES, is_name).is_some(),
         );
         if looks_like_items(&found.name) && (is_counted || !is_guess) && draft.key.is_some() {
@@ -167,9 +167,14 @@ async fn second_table(
     Ok(tables.into_iter().next())
 }
 
+/// Whether the column may hold a quantity. An amount with fractions is money.
+fn is_count(column: &TableColumn) -> bool {
+    is_number(column) && (is_whole(column) || synonyms::underscored(&column.name) != "amount")
+}
+
 /// Finds items tables by their names, because many frameworks declare no foreign key. For a table of orders with the
-/// name `orders`, the items table's name must begin with `order`, and it must have a column `order_id`. Returns each
-/// such table with this column.
+/// name `orders`, the items table's name must begin with `order`, and it must have a column `order_id` or, as Frappe
+/// has it, `parent`. Returns each such table with this column.
 async fn named_alike(
     client: &impl GenericClient,
     table: &Table,
@@ -177,7 +182,8 @@ async fn named_alike(
     const ALIKE: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid \
          where n.nspname = $1 and c.oid <> $2 and c.relkind in ('r', 'p') and not c.relispartition and a.attnum > 0 and not a.attisdropped \
-           and starts_with(lower(replace(c.relname, '_', '')), $3) and lower(replace(a.attname, '_', '')) = $3 || 'id' \
+           and starts_with(lower(regexp_replace(c.relname, '[ _-]', '', 'g')), $3) \
+           and lower(replace(a.attname, '_', '')) in ($3 || 'id', 'parent') \
          order by length(c.relname), 1";
     let name = synonyms::underscored(&table.name).replace('_', "");
     let one = name.strip_suffix('s').unwrap_or(&name);

@@ -75,8 +75,10 @@ pub const TYPES: &[&str] = &[
     "order_type", "delivery_type", "delivery_method", "fulfillment_type", "fulfillment_method", "fulfilment_type", "service_type", "mode", "type",
     "тип_заказа", "тип", "способ_получения",
 ];
+/// Names of the column with the total. Names for the sum with taxes come first.
 pub const TOTALS: &[&str] = &[
-    "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_gross", "total_gross_amount", "gross_total", "total_with_tax", "total_incl_tax", "total_inc_tax", "total_sum", "total_cents", "total_minor", "total_price_gross", "total_price_with_tax", "total_payable",
+    "grand_total", "total_gross", "total_gross_amount", "gross_total", "total_with_tax", "total_incl_tax", "total_inc_tax",
+    "total", "total_price", "total_amount", "amount_total", "order_total", "total_sum", "total_cents", "total_minor", "total_price_gross", "total_price_with_tax", "total_payable",
     "final_price", "final_total", "final_amount", "final_sum", "final_cost", "order_amount", "order_price", "order_sum", "order_value", "order_cost", "total_value",
     "rounded_total", "totalprice", "totalamount", "grandtotal", "payable_amount", "amount", "amount_cents",
     "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего", "общая_сумма",

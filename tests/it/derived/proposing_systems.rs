@@ -397,3 +397,26 @@ async fn a_default_that_stores_utc_as_local_time_is_named_with_its_remedy() {
         says(&vestnik(&database, &["source", "check", path]).await.1, &[warning]);
     }
 }
+
+/// The orders of ERPNext, as Frappe makes them on PostgreSQL: no foreign key, and columns of the framework with `_`.
+const FRAPPE: &str = r#"
+    create table "tabSales Order" (name varchar(140) primary key, creation timestamp(6), modified timestamp(6), docstatus smallint not null default 0,
+        company varchar(140), customer_name varchar(140), contact_mobile varchar(140), status varchar(140), currency varchar(140),
+        total numeric(21,9) not null default 0, grand_total numeric(21,9) not null default 0, _comments text, _user_tags text);
+    create table "tabSales Order Item" (name varchar(140) primary key, parent varchar(140), parenttype varchar(140), item_name varchar(140),
+        qty numeric(21,9) not null default 0, rate numeric(21,9) not null default 0, amount numeric(21,9) not null default 0)"#;
+
+#[tokio::test]
+async fn frappes_orders_are_proposed_with_their_items_and_without_the_frameworks_own_columns() {
+    let database = with(FRAPPE).await;
+    let said = proposed(&database, &["public.\"tabSales Order\""]).await;
+    let parts = [
+        "\ntotal = { column = \"grand_total\"",
+        "\ncreated_at = \"creation\"\n",
+        "\ntable = 'public.\"tabSales Order Item\"'\norder_key = \"parent\"\n",
+        "name = \"item_name\"\nquantity = \"qty\"\n",
+        "_comments",
+    ];
+    says(&said, &parts);
+    assert!(!said.contains("comment = "), "{said}");
+}
