@@ -257,10 +257,10 @@ pub async fn show_newest(
         None => {
             let source = attach::unattached(table, mapping);
             let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
-            rows.map(|(orders, failure)| {
+            rows.map(|(orders, problems)| {
                 Some(derived::NewestOrders {
                     orders,
-                    problems: failure.into_iter().collect(),
+                    problems,
                     ..derived::NewestOrders::default()
                 })
             })

@@ -6,7 +6,7 @@ mod times;
 use std::borrow::Cow;
 
 use super::json::{Json, at_path, member};
-use super::lookup_results::LookupResult;
+use super::lookup_results::{LookupResult, Parts};
 use super::mapping::{
     Column, CurrencyRef, Fields, ItemsRef, MoneyColumn, PaidWords, TimeColumn, TypeWords, WordMeaning,
 };
@@ -44,10 +44,12 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
         key: key.into(),
     };
     let row = Row::read(data);
-    let looked_up = match context.lookup {
-        LookupResult::Found(found) => Row::read(found),
-        LookupResult::Nothing | LookupResult::Failed => Row::read("{}"),
+    let (looked_up, failed) = match context.lookup {
+        LookupResult::Found(found) => (found, Parts::default()),
+        LookupResult::Nothing => ("{}", Parts::default()),
+        LookupResult::Incomplete { found, failed } => (found, failed),
     };
+    let looked_up = Row::read(looked_up);
     let mapping = &source.mapping;
     let (currency, unknown_currency) = match currency(&mapping.currency, &row) {
         Ok(currency) => (currency.unwrap_or(context.currency), None),
@@ -55,12 +57,8 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
-    if context.lookup == LookupResult::Failed {
-        let items = source.has_items_table().then_some("items");
-        let details = mapping.details.is_some().then_some("details");
-        for field in items.into_iter().chain(details) {
-            not_read::<()>(field, NOT_LOOKED_UP, &mut unreadable);
-        }
+    for part in source.parts().iter().filter(|part| failed.has(*part)) {
+        not_read::<()>(part.as_str(), NOT_LOOKED_UP, &mut unreadable);
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
         subject.number = number;
