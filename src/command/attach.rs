@@ -288,9 +288,10 @@ pub async fn show_newest(
     };
     let Advice {
         mut warnings,
+        notes,
         misspelt,
         has_default_currency,
-    } = newest_rows::advice(table, mapping, &orders);
+    } = newest_rows::advice(client, table, mapping, &orders).await?;
     if mapping.derived.is_none() {
         warnings.extend(warnings_of_rows(client, table, mapping).await?);
     }
@@ -311,6 +312,7 @@ pub async fn show_newest(
     for warning in warnings {
         super::say!("warning: {warning}");
     }
+    notes.iter().for_each(|note| super::say!("note: {note}"));
     Ok(NewestRows {
         misspelt,
         has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),

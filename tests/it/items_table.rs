@@ -6,6 +6,7 @@ use vestnik::infra::config::ShopSchema;
 use vestnik::sources::health;
 
 use crate::field_cases::vestnik;
+use crate::mapping_mistakes::with_mapping;
 use crate::support::app::App;
 use crate::support::db::Database;
 
@@ -90,7 +91,7 @@ async fn an_items_table_or_a_column_of_it_with_another_name_is_named_until_it_is
         client.batch_execute(&mend).await.unwrap();
         assert_eq!(troubles(&database).await, Vec::<String>::new(), "{mend}");
     }
-    // The shop may put a view in the place of the table.
+    // The shop may put a view in the place of the table. It has no row numbers, and the look-up needs none.
     let view = format!("alter table {table} rename to lines; create view {table} as select * from lines");
     client.batch_execute(&view).await.unwrap();
     assert_eq!(troubles(&database).await, Vec::<String>::new());
@@ -172,4 +173,69 @@ async fn a_details_query_that_takes_too_long_costs_no_items() {
     lock.rollback().await.unwrap();
     assert_eq!(listed(&app, 1).await, (json!("Soup"), json!("Anna"), json!([])));
     app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn newest_orders_of_which_none_has_an_item_are_named_when_the_mapping_is_checked_or_attached() {
+    let database = Database::without_shop().await;
+    let client = database.client().await;
+    client.batch_execute(SHOP).await.unwrap();
+    for number in 1..=3 {
+        client.batch_execute(&order(number)).await.unwrap();
+    }
+    let said = |arguments: &[&str], mapping: &str| {
+        let (code, said) = with_mapping(&database, arguments, mapping);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    let check = |mapping: &str| said(&["source", "check"], mapping);
+    let wrong_key = MAPPING.replace("order_key = 'parent'", "order_key = 'item_name'");
+    let derived = "table = 'public.\"tabSales Order\"'\nname = 'of_sql'\nkind = 'order'\nkey = 'name'\n[derived]\nstore = 'o.branch'\n\
+        status = \"'pending'\"\nitems = '''select l.item_name as name from public.\"tabSales Order Item\" l where l.parent = o.name'''\n\
+        [[derived.watch]]\ntable = 'public.\"tabSales Order Item\"'\ncolumn = 'parent'\n";
+    let wrong_join = derived.replace("l.parent = o.name", "l.item_name = o.name");
+    let of_table = "warning: items: none of the newest 3 orders has an item: check that item_name of public.\"tabSales Order Item\" (`order_key`) \
+        holds the name of the order";
+    let of_query = "warning: derived.items: none of the newest 3 orders has an item: check which column its WHERE compares with the order";
+    for arguments in [&["source", "check"][..], &["attach", "--dry-run", "--map"]] {
+        for (mapping, words) in [(&wrong_key, of_table), (&wrong_join, of_query)] {
+            let said = said(arguments, mapping);
+            assert!(said.contains(words), "{words} is not in {said}");
+        }
+    }
+    for right in [MAPPING, derived] {
+        let said = check(right);
+        assert!(
+            !said.contains("has an item") && !said.contains("names no items"),
+            "{said}"
+        );
+    }
+    // What fails is a problem of its own.
+    let (code, failing) = with_mapping(
+        &database,
+        &["source", "check"],
+        &wrong_key.replace("'item_name'\nname", "'gone'\nname"),
+    );
+    assert!(code == 2 && !failing.contains("has an item"), "{failing}");
+
+    let (before, rest) = MAPPING.split_once("[items]").unwrap();
+    let (_, details) = rest.split_once("[details]").unwrap();
+    let said = check(before);
+    let note = "note: the mapping names no items, so orders come without dishes: write [items]";
+    assert_eq!(said.matches(note).count(), 1, "{said}");
+    let said = check(&format!("{before}[details]{details}"));
+    let note = "note: neither the mapping nor its details query names items, so orders come without dishes";
+    assert!(said.contains(note), "{said}");
+    let with_items = "[details]\nquery = '''select parent as key, json_agg(json_build_object('name', item_name)) as items \
+        from public.\"tabSales Order Item\" where parent = any ($1) group by 1'''\n";
+    let said = check(&format!("{before}{with_items}"));
+    assert!(!said.contains("without dishes"), "{said}");
+    assert!(!check(&before.replace("'order'", "'booking'")).contains("without dishes"));
+
+    // A few orders without an item are no mistake.
+    client
+        .batch_execute("delete from \"tabSales Order\" where name = 'SO-3'")
+        .await
+        .unwrap();
+    assert!(!check(&wrong_key).contains("has an item"));
 }
