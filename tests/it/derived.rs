@@ -18,6 +18,7 @@ mod kept_answers;
 mod keys;
 mod proposing;
 mod random;
+mod reading_rights;
 mod renamed_columns;
 mod rights;
 mod several_stores;
