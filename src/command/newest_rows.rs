@@ -68,10 +68,10 @@ pub async fn show_newest(
         None => {
             let source = attach::unattached(table, mapping);
             let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
-            rows.map(|(orders, failure)| {
+            rows.map(|(orders, problems)| {
                 Some(derived::NewestOrders {
                     orders,
-                    problems: failure.into_iter().collect(),
+                    problems,
                     ..derived::NewestOrders::default()
                 })
             })
@@ -99,9 +99,10 @@ pub async fn show_newest(
     };
     let Advice {
         mut warnings,
+        notes,
         misspelt,
         has_default_currency,
-    } = newest_rows::advice(table, mapping, &orders);
+    } = newest_rows::advice(client, table, mapping, &orders).await?;
     if mapping.derived.is_none() {
         warnings.extend(warnings_of_rows(client, table, mapping).await?);
     }
@@ -123,6 +124,7 @@ pub async fn show_newest(
     for warning in warnings {
         super::say!("warning: {warning}");
     }
+    notes.iter().for_each(|note| super::say!("note: {note}"));
     Ok(NewestRows {
         misspelt,
         has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),

@@ -14,8 +14,8 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
-use crate::sources::lookup::look_up;
 use crate::sources::lookup_failure::logged_reason;
+use crate::sources::lookup_query::look_up;
 use crate::sources::lookup_results::Lookups;
 
 /// To find the current state of orders, at most this many journal rows of a store are read: the newest ones.
@@ -155,18 +155,17 @@ pub(super) async fn views_of(
         let Some(source) = sources.get(id) else { continue };
         let savepoint = transaction.savepoint().await?;
         savepoint.batch_execute(LOOKUP_LIMITS).await?;
-        match look_up(&savepoint, source, &keys).await {
-            Ok(found) => {
-                savepoint.commit().await?;
-                lookups.extend(id, found);
-            }
-            // The items could not be looked up. Send the message without them, because a late message would be worse.
-            Err(error) => {
-                savepoint.rollback().await?;
-                let error = logged_reason(transaction, &error).await;
-                tracing::warn!(source = &*source.name, error, "a message is sent without its items");
-                lookups.fail(id);
-            }
+        let found = look_up(&savepoint, source, &keys, source.parts()).await?;
+        savepoint.commit().await?;
+        // A part could not be looked up. Send the message without it, because a late message would be worse.
+        for (part, error) in lookups.extend(id, found) {
+            let error = logged_reason(transaction, &error).await;
+            tracing::warn!(
+                source = &*source.name,
+                part = part.as_str(),
+                error,
+                "a message is sent without its items or details"
+            );
         }
     }
     let views = |event: PartnerEvent| {

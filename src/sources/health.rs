@@ -10,6 +10,7 @@ use super::catalog::{self, Table};
 use super::derived::State;
 use super::incomplete_events::{self, Incomplete};
 use super::install::has_right_triggers;
+use super::items_table;
 use super::json::{Json, at_path};
 use super::lookup_failure;
 use super::mapping::Mapping;
@@ -214,6 +215,8 @@ async fn check_one(
     }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
+    let of_items = items_table::troubles(client, &kept.name, &mapping).await?;
+    health.troubles.extend(of_items);
     details(client, &kept, &mapping, &mut health).await?;
     // Without the rights, the rows cannot be read. The report then names the rights.
     if access.missing.is_empty() {

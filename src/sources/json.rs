@@ -80,6 +80,22 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Whether the value is an array or object that says something, and [`Self::readable`] finds no text in it: its
+    /// values are arrays or objects themselves.
+    pub fn is_unreadable(&self) -> bool {
+        let says_something = |value: &str| match Json::read(value) {
+            Json::Array(elements) => !elements.is_empty(),
+            Json::Object(members) => !members.is_empty(),
+            _ => false,
+        };
+        let has_inner = match self {
+            Self::Array(elements) => elements.iter().any(|value| says_something(value)),
+            Self::Object(members) => members.iter().any(|(_, value)| says_something(value)),
+            _ => false,
+        };
+        has_inner && self.readable().is_none()
+    }
+
     /// The text of a string, number or boolean; `None` for null, an empty string, an array or an object.
     pub fn plain(&self) -> Option<Cow<'_, str>> {
         match self {

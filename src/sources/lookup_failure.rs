@@ -10,7 +10,7 @@ use super::missing_right::grant_of;
 use super::sql::details_sql;
 use crate::infra::db::{self, GenericClient};
 
-/// Time limit of the check of a `[details]` query. A table that is locked costs no more time.
+/// Time limit of the check of a query. A table that is locked costs no more time.
 const DEADLINE: Duration = Duration::from_millis(500);
 
 /// Why the mapping's `[details]` query fails. `None`: the query works, or a lock keeps it from an answer. Within a
@@ -19,15 +19,29 @@ pub(super) async fn of_details(
     client: &impl GenericClient,
     query: &str,
 ) -> Result<Option<tokio_postgres::Error>, tokio_postgres::Error> {
+    of_query(client, &details_sql(query)).await
+}
+
+/// Why a query of a look-up fails. It gets no key of an order. The result and the rule for transactions are those of
+/// [`of_details`].
+pub(super) async fn of_query(
+    client: &impl GenericClient,
+    sql: &str,
+) -> Result<Option<tokio_postgres::Error>, tokio_postgres::Error> {
     // Postgres checks the names and the rights before it reads the first row. The query is the one of the look-up: for a
     // query of fewer columns, Postgres would leave out a subquery of another column, with the check of its rights.
-    let sql = format!("{} limit 0", details_sql(query));
+    let sql = format!("{sql} limit 0");
     let none: Vec<&str> = Vec::new();
     match timeout(DEADLINE, client.query_typed(&sql, &[(&none, Type::TEXT_ARRAY)])).await {
         Ok(Err(error)) if error.as_db_error().is_some() => Ok(Some(error)),
         Ok(Err(error)) => Err(error),
         Ok(Ok(_)) | Err(_) => Ok(None),
     }
+}
+
+/// Whether a right is missing.
+pub(super) fn is_denied(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 /// The reason of a failed look-up for the log, as `reason` gives it. If the missing GRANT cannot be found, the reason
@@ -46,7 +60,7 @@ pub(super) async fn reason(
 ) -> Result<String, tokio_postgres::Error> {
     const HERE: &str = "select quote_ident(current_user), coalesce(current_schema(), '')";
     let reason = db::reason(error);
-    if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+    if !is_denied(error) {
         return Ok(reason);
     }
     let row = client.query_one(HERE, &[]).await?;

@@ -1,17 +1,91 @@
 //! Holds the results of look-ups: data about orders from other tables, such as the items of the orders. The module
 //! `lookup` fills in the results. The modules `changes` and `translate` use them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use super::lookup_query::Found;
 use super::overwritten_answer::OverwrittenAnswer;
 use crate::domain::event::{EventId, SourceId, SubjectId};
+
+/// A part of the look-ups of a source. Each part has a query of its own, and can fail alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The items in a separate table.
+    Items,
+    /// What the mapping's `[details]` query says.
+    Details,
+}
+
+impl Part {
+    /// The name of the part, as clients receive it for an unreadable field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Items => "items",
+            Self::Details => "details",
+        }
+    }
+}
+
+/// A set of the parts of a source's look-ups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parts {
+    items: bool,
+    details: bool,
+}
+
+impl Parts {
+    /// Whether the set has this part.
+    pub fn has(self, part: Part) -> bool {
+        match part {
+            Part::Items => self.items,
+            Part::Details => self.details,
+        }
+    }
+
+    /// The parts in the set.
+    pub fn iter(self) -> impl Iterator<Item = Part> {
+        // An order without its details can be prepared, so the items are looked up first.
+        [Part::Items, Part::Details]
+            .into_iter()
+            .filter(move |part| self.has(*part))
+    }
+
+    /// The number of parts in the set.
+    pub fn len(self) -> u32 {
+        u32::from(self.items) + u32::from(self.details)
+    }
+
+    /// Whether the set has no part.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl FromIterator<Part> for Parts {
+    fn from_iter<T: IntoIterator<Item = Part>>(parts: T) -> Self {
+        let mut set = Self::default();
+        set.extend(parts);
+        set
+    }
+}
+
+impl Extend<Part> for Parts {
+    fn extend<T: IntoIterator<Item = Part>>(&mut self, parts: T) {
+        for part in parts {
+            match part {
+                Part::Items => self.items = true,
+                Part::Details => self.details = true,
+            }
+        }
+    }
+}
 
 /// The results of look-ups for the orders in some journal rows. A look-up reads data of an order from other tables,
 /// such as the table of items.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
-    failed: HashSet<SourceId>,
+    failed: HashMap<SourceId, Parts>,
     /// The answers that the shop overwrote with an older status. The map's key is the id of the journal row of the
     /// shop's write.
     overwritten: HashMap<EventId, OverwrittenAnswer>,
@@ -24,23 +98,34 @@ pub enum LookupResult<'a> {
     Found(&'a str),
     /// The look-up found nothing, or the order needed no look-up.
     Nothing,
-    /// The look-up failed. Clients receive the order with its items marked as unreadable.
-    Failed,
+    /// Some parts of the look-up failed. Clients receive the order with these parts marked as unreadable. `found` has
+    /// the data of the other parts, as a JSON object.
+    Incomplete {
+        /// The data of the parts that did not fail.
+        found: &'a str,
+        /// The parts that failed.
+        failed: Parts,
+    },
 }
 
 impl Lookups {
-    /// Adds the results of a source's look-up. `found` maps the key of each order to the found data, a JSON object.
-    pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
-        let found = found.into_iter().map(|(key, found)| {
+    /// Adds the results of a source's look-up. Returns the parts that failed, with the error of each.
+    pub fn extend(&mut self, source: SourceId, found: Found) -> Vec<(Part, tokio_postgres::Error)> {
+        let orders = found.orders.into_iter().map(|(key, found)| {
             let key = key.into();
             (SubjectId { source, key }, found)
         });
-        self.found.extend(found);
+        self.found.extend(orders);
+        self.fail(source, found.failed.iter().map(|(part, _)| *part).collect());
+        found.failed
     }
 
-    /// Marks all look-ups of this source as failed. Clients then receive its orders with unreadable items.
-    pub fn fail(&mut self, source: SourceId) {
-        self.failed.insert(source);
+    /// Marks these parts of the source's look-ups as failed. Clients then receive its orders with unreadable items or
+    /// details.
+    pub fn fail(&mut self, source: SourceId, parts: Parts) {
+        if !parts.is_empty() {
+            self.failed.entry(source).or_default().extend(parts.iter());
+        }
     }
 
     /// Sets the people's answers that the shop overwrote with an older status. The map's key is the id of the journal
@@ -56,10 +141,14 @@ impl Lookups {
 
     /// The look-up's result for this order.
     pub fn get(&self, subject: &SubjectId) -> LookupResult<'_> {
-        match self.found.get(subject) {
-            Some(found) => LookupResult::Found(found),
-            None if self.failed.contains(&subject.source) => LookupResult::Failed,
-            None => LookupResult::Nothing,
+        let found = self.found.get(subject).map(String::as_str);
+        match (found, self.failed.get(&subject.source)) {
+            (found, Some(failed)) => LookupResult::Incomplete {
+                found: found.unwrap_or("{}"),
+                failed: *failed,
+            },
+            (Some(found), None) => LookupResult::Found(found),
+            (None, None) => LookupResult::Nothing,
         }
     }
 }

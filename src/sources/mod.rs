@@ -17,12 +17,15 @@ pub mod health;
 pub mod incomplete_events;
 mod install;
 mod items;
+mod items_table;
 pub mod json;
 pub mod list;
 pub mod lookup;
 pub mod lookup_failure;
+pub mod lookup_query;
 pub mod lookup_results;
 pub mod mapping;
+mod missing_items;
 mod missing_right;
 pub mod newest_rows;
 pub mod overwrite_finder;
@@ -44,6 +47,7 @@ mod table_name;
 mod translate;
 mod trigger;
 mod trigger_form;
+mod unused_currency;
 pub mod validate;
 mod yes_no;
 pub mod zone;
@@ -57,6 +61,7 @@ use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::Status;
+use lookup_results::{Part, Parts};
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
 pub use translate::Context;
 
@@ -139,6 +144,13 @@ impl Source {
     fn unit_of_details(&self, text: &str) -> Unit {
         let mapped = self.mapping.fields.total.as_ref().and_then(|total| total.unit);
         mapped.unwrap_or_else(|| items::unit_of_text(text))
+    }
+
+    /// The parts of the look-ups in other tables that the source's orders need. Empty: the orders need none.
+    pub fn parts(&self) -> Parts {
+        let items = self.has_items_table().then_some(Part::Items);
+        let details = self.mapping.details.as_ref().map(|_| Part::Details);
+        items.into_iter().chain(details).collect()
     }
 
     fn has_items_table(&self) -> bool {

@@ -3,17 +3,20 @@
 
 use std::collections::HashMap;
 
-use super::catalog::{Table, TableColumn};
+use super::catalog::Table;
 use super::derived::{ANSWERING_STORE, reads};
 use super::mapping::derived::Derived;
 use super::mapping::{CurrencyRef, Mapping};
+use super::missing_items::{self, MissingItems};
 use super::preview::Preview;
-use super::propose::{Usual, is_code, is_whole, underscored, usual_status};
+use super::propose::{Usual, usual_status};
 use super::translate::NamedCurrency;
+use super::unused_currency::{self, OF_STORE};
 use crate::domain::Subject;
 use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
+use crate::infra::db::GenericClient;
 
 /// Maximum edit distance (letters inserted, removed, replaced or swapped) between a misspelt status word and the word
 /// that was meant.
@@ -21,16 +24,16 @@ const NEAR_EDITS: usize = 2;
 /// Minimum length of a status word that the warnings may call misspelt, in characters. A shorter word is similar to too
 /// many words.
 const SHORTEST_WORD: usize = 4;
-/// The advice for amounts without a currency.
-const OF_STORE: &str = "set the store's currency (`vestnik store set`)";
 /// Maximum number of misspelt words that the warnings list.
 const NAMED_WORDS: usize = 5;
 
-/// The result of examining the newest orders of a mapping: warnings for the table's owner, one line each.
+/// The result of examining the newest orders of a mapping: warnings and notes for the table's owner, one line each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advice {
     /// Warnings about orders without a store, and about amounts without a chosen currency.
     pub warnings: Vec<String>,
+    /// What the mapping leaves out, one line each. A shop may have no such data.
+    pub notes: Vec<String>,
     /// Warnings about status words that are probably misspelt, each with the word that was meant.
     pub misspelt: Vec<String>,
     /// Whether any of the visible newest orders has amounts in the default currency, because nothing names their
@@ -39,7 +42,12 @@ pub struct Advice {
 }
 
 /// Finds probable mistakes in a mapping. `orders` are the newest orders of the mapping's table, the newest first.
-pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
+pub async fn advice(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+    orders: &[Preview],
+) -> Result<Advice, tokio_postgres::Error> {
     let visible: Vec<&Preview> = orders
         .iter()
         .filter(|order| order.subject.visibility == Visibility::Visible)
@@ -58,8 +66,13 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
             newest.subject.id.key
         ));
     }
+    match missing_items::find(mapping, orders) {
+        Some(MissingItems::Unfound(warning)) => advice.warnings.push(warning),
+        Some(MissingItems::Unmapped(note)) => advice.notes.push(note),
+        None => {}
+    }
     advice.has_default_currency = (!visible.is_empty()).then(|| visible.iter().any(|order| is_by_default(order)));
-    currency(table, mapping, &visible, &mut advice.warnings);
+    currency(client, table, mapping, &visible, &mut advice.warnings).await?;
     unmapped(mapping, &visible, &mut advice);
     for order in &visible {
         let Some(word) = &order.subject.status_word else {
@@ -84,7 +97,7 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
             advice.misspelt.push(line);
         }
     }
-    advice
+    Ok(advice)
 }
 
 /// Warnings about answers whose statements do not read the store, although an order may belong to several stores. Such
@@ -162,7 +175,13 @@ fn is_by_default(order: &Preview) -> bool {
 }
 
 /// Adds warnings about amounts that get the default currency by mistake, and about invalid currency codes.
-fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
+async fn currency(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+    orders: &[&Preview],
+    warnings: &mut Vec<String>,
+) -> Result<(), tokio_postgres::Error> {
     let by_default: Vec<&&Preview> = orders.iter().filter(|order| is_by_default(order)).collect();
     if let (CurrencyRef::Column(_), Some(newest)) = (&mapping.currency, by_default.first()) {
         warnings.push(format!(
@@ -174,7 +193,7 @@ fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mu
         ));
     }
     if let (CurrencyRef::Store, Some(_)) = (&mapping.currency, by_default.first()) {
-        warnings.extend(unused_currency(table, mapping));
+        warnings.extend(unused_currency::warning(client, table, mapping).await?);
     }
     let mut named: Vec<&str> = Vec::new();
     for order in orders {
@@ -188,40 +207,7 @@ fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mu
             ));
         }
     }
-}
-
-/// The warning that the table has a column for the currency, and the mapping names none. A number and a key of another
-/// table are no code of a currency, so the warning then says how to look the code up.
-fn unused_currency(table: &Table, mapping: &Mapping) -> Option<String> {
-    const LOOK_UP: &str = "write a section [derived] that looks the code up (docs/derived-sources.md)";
-    let may = |column: &&TableColumn| {
-        let leads_to_it = is_code(column) || is_whole(column) || !column.references.is_empty();
-        leads_to_it && underscored(&column.name).contains("currency")
-    };
-    let candidates: Vec<&TableColumn> = table.columns.iter().filter(may).collect();
-    let column = candidates
-        .iter()
-        .find(|column| is_code(column))
-        .or(candidates.first())?;
-    let is_derived = mapping.derived.is_some();
-    let advice = match (is_code(column), column.references.first()) {
-        (true, _) if is_derived => format!(", so write currency = 'o.{}'", super::sql::ident(&column.name)),
-        (true, _) => format!(", so write currency_column = \"{}\" of `total`", column.name),
-        (false, Some(key)) if is_derived => format!(
-            ", which is a key of {0} and no code: join {0} in `from`, and let `currency` be its column with the code of three letters",
-            key.table
-        ),
-        (false, Some(key)) => format!(", which is a key of {} and no code: {LOOK_UP}", key.table),
-        (false, None) if is_derived => {
-            ", which is a number and no code: let `currency` be an expression for the code of three letters".to_owned()
-        }
-        (false, None) => format!(", which is a number and no code: {LOOK_UP}"),
-    };
-    Some(format!(
-        "currency: the mapping names none, and amounts are shown in {}; the table has a column {}{advice}, or {OF_STORE}",
-        Currency::DEFAULT,
-        column.name
-    ))
+    Ok(())
 }
 
 /// All status words of a mapping, including the words of hidden orders.

@@ -4,18 +4,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::catalog::{self, Table};
-use super::lookup::{look_up, look_up_details};
 use super::lookup_failure;
-use super::lookup_results::LookupResult;
+use super::lookup_query::look_up;
+use super::lookup_results::{LookupResult, Lookups, Part};
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
 use super::translate::{NamedCurrency, named_currency};
 use super::{Context, Source};
 use crate::domain::Subject;
-use crate::domain::event::StoreId;
+use crate::domain::event::{StoreId, SubjectId};
 use crate::domain::money::Currency;
 use crate::domain::subject::{Quantity, Visibility};
 use crate::domain::wire_time::WireTime;
@@ -35,14 +35,14 @@ pub struct Preview {
 }
 
 /// Translates the newest rows of a table; `rows` is the maximum number of rows. If the look-up of items or details
-/// fails, the orders come without them, and the second value is the reason.
+/// fails, the orders come without them, and the second value has the reasons.
 pub async fn newest(
     client: &mut Client,
     source: &Source,
     table: &Table,
     currencies: &HashMap<StoreId, Currency>,
     rows: i64,
-) -> Result<(Vec<Preview>, Option<String>), catalog::Error> {
+) -> Result<(Vec<Preview>, Vec<String>), catalog::Error> {
     let mapping = &source.mapping;
     let newest = match mapping
         .fields
@@ -66,7 +66,7 @@ pub async fn newest(
         table.quoted,
         key = ident(&mapping.key),
     );
-    let mut transaction = client
+    let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
         .read_only(true)
@@ -83,16 +83,26 @@ pub async fn newest(
         ));
     }
     let keys: Vec<Arc<str>> = found.iter().map(|(_, key, _)| key.as_str().into()).collect();
-    let (lookups, failure) = look_up_or_say_why(&mut transaction, source, &keys).await?;
+    let mut lookups = Lookups::default();
+    let looked_up = look_up(&transaction, source, &keys, source.parts()).await?;
+    let mut failures = Vec::new();
+    for (part, error) in lookups.extend(source.id, looked_up) {
+        let place = match part {
+            Part::Items => "items",
+            Part::Details => "details.query",
+        };
+        let reason = lookup_failure::reason(&transaction, &error).await?;
+        failures.push(format!("{place}: {reason}"));
+    }
     transaction.commit().await?;
-    let without = match &failure {
-        Some(_) => LookupResult::Failed,
-        None => LookupResult::Nothing,
-    };
     let preview = |(store, key, data): (Option<StoreId>, String, String)| {
         let known = store.as_ref().and_then(|store| currencies.get(store));
         let currency = known.copied().unwrap_or(Currency::DEFAULT);
-        let lookup = lookups.get(&key).map_or(without, |found| LookupResult::Found(found));
+        let id = SubjectId {
+            source: source.id,
+            key: key.as_str().into(),
+        };
+        let lookup: LookupResult<'_> = lookups.get(&id);
         Preview {
             subject: source.translate(&key, &data, Context { currency, lookup }),
             currency: named_currency(source, &data),
@@ -101,49 +111,7 @@ pub async fn newest(
         }
     };
     let orders = found.into_iter().map(preview).collect();
-    Ok((orders, failure))
-}
-
-/// Looks up items and details of orders. If the look-up fails, the second value says why.
-async fn look_up_or_say_why(
-    transaction: &mut Transaction<'_>,
-    source: &Source,
-    keys: &[Arc<str>],
-) -> Result<(HashMap<String, String>, Option<String>), tokio_postgres::Error> {
-    let savepoint = transaction.transaction().await?;
-    match look_up(&savepoint, source, keys).await {
-        Ok(lookups) => {
-            savepoint.commit().await?;
-            Ok((lookups, None))
-        }
-        Err(error) if error.as_db_error().is_some() => {
-            savepoint.rollback().await?;
-            let why = why_not_looked_up(transaction, source, keys, &error).await?;
-            Ok((HashMap::new(), Some(why)))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Names the part of the mapping whose look-up failed, with the reason.
-async fn why_not_looked_up(
-    transaction: &mut Transaction<'_>,
-    source: &Source,
-    keys: &[Arc<str>],
-    error: &tokio_postgres::Error,
-) -> Result<String, tokio_postgres::Error> {
-    // The query may fail for some rows only, so it runs for the same rows again.
-    let savepoint = transaction.transaction().await?;
-    let part = match look_up_details(&savepoint, source, keys).await {
-        Err(error) if error.as_db_error().is_some() => "details.query",
-        details => {
-            details?;
-            "items"
-        }
-    };
-    savepoint.rollback().await?;
-    let reason = lookup_failure::reason(&*transaction, error).await?;
-    Ok(format!("{part}: {reason}"))
+    Ok((orders, failures))
 }
 
 /// Formats an order as lines of text for a person.

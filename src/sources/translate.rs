@@ -2,11 +2,12 @@
 
 mod details;
 mod times;
+mod unreadable;
 
 use std::borrow::Cow;
 
 use super::json::{Json, at_path, member};
-use super::lookup_results::LookupResult;
+use super::lookup_results::{LookupResult, Parts};
 use super::mapping::{
     Column, CurrencyRef, Fields, ItemsRef, MoneyColumn, PaidWords, TimeColumn, TypeWords, WordMeaning,
 };
@@ -16,7 +17,7 @@ use crate::domain::Subject;
 use crate::domain::event::SubjectId;
 use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::status::Status;
-use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility, name_of_due_at, name_of_persons};
+use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility, name_of_due_at};
 
 /// Maximum length of the text of an unreadable value, in characters.
 const UNREADABLE_CHARACTERS: usize = 200;
@@ -44,23 +45,21 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
         key: key.into(),
     };
     let row = Row::read(data);
-    let looked_up = match context.lookup {
-        LookupResult::Found(found) => Row::read(found),
-        LookupResult::Nothing | LookupResult::Failed => Row::read("{}"),
+    let (looked_up, failed) = match context.lookup {
+        LookupResult::Found(found) => (found, Parts::default()),
+        LookupResult::Nothing => ("{}", Parts::default()),
+        LookupResult::Incomplete { found, failed } => (found, failed),
     };
+    let looked_up = Row::read(looked_up);
     let mapping = &source.mapping;
     let (currency, unknown_currency) = match currency(&mapping.currency, &row) {
         Ok(currency) => (currency.unwrap_or(context.currency), None),
         Err(code) => (context.currency, Some(code)),
     };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
-    let mut unreadable = row.problems(source);
-    if context.lookup == LookupResult::Failed {
-        let items = source.has_items_table().then_some("items");
-        let details = mapping.details.is_some().then_some("details");
-        for field in items.into_iter().chain(details) {
-            not_read::<()>(field, NOT_LOOKED_UP, &mut unreadable);
-        }
+    let mut unreadable = unreadable::problems(&row, source);
+    for part in source.parts().iter().filter(|part| failed.has(*part)) {
+        not_read::<()>(part.as_str(), NOT_LOOKED_UP, &mut unreadable);
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
         subject.number = number;
@@ -185,80 +184,6 @@ impl<'a> Row<'a> {
     fn quantity(&self, column: &Column) -> Option<Quantity> {
         self.text(column).map(|text| items::quantity(&text))
     }
-
-    /// The fields that the trigger could not record, because the whole row was unreadable or a value was too large.
-    fn problems(&self, source: &Source) -> Vec<Unreadable> {
-        let whole = |text: &str| {
-            vec![Unreadable {
-                field: source.mapping.kind.as_str(),
-                text: text.to_owned(),
-            }]
-        };
-        let Some(columns) = &self.columns else {
-            return whole("");
-        };
-        if let Some(code) = member(columns, "vst_unreadable") {
-            return whole(&Json::read(code).plain().unwrap_or_default());
-        }
-        let Some(Json::Array(omitted)) = member(columns, "vst_omitted").map(Json::read) else {
-            return Vec::new();
-        };
-        let omitted: Vec<String> = omitted
-            .iter()
-            .filter_map(|name| Some(Json::read(name).plain()?.into_owned()))
-            .collect();
-        let fields = fields_of(source);
-        let is_omitted = |column: &Column| omitted.contains(&column.name);
-        let lost = fields.into_iter().filter(|(_, column)| is_omitted(column));
-        lost.map(|(field, _)| Unreadable {
-            field,
-            text: TOO_LARGE.to_owned(),
-        })
-        .collect()
-    }
-}
-
-/// The name of each mapped field, as clients receive it, and its column.
-fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
-    let mapping = &source.mapping;
-    let fields = &mapping.fields;
-    let texts = [
-        ("customer_name", &fields.customer_name),
-        ("phone", &fields.phone),
-        ("address", &fields.address),
-        ("comment", &fields.comment),
-    ];
-    let mut all: Vec<(&'static str, &Column)> = Vec::new();
-    all.extend(
-        texts
-            .into_iter()
-            .flat_map(|(field, columns)| columns.iter().map(move |column| (field, column))),
-    );
-    all.extend(mapping.number.iter().map(|column| ("number", column)));
-    all.extend(
-        fields
-            .persons
-            .iter()
-            .map(|column| (name_of_persons(mapping.kind), column)),
-    );
-    all.extend(fields.payment_method.iter().map(|column| ("payment", column)));
-    all.extend(fields.total.iter().map(|money| ("total", &money.column)));
-    all.extend(
-        fields
-            .due_at
-            .iter()
-            .map(|time| (name_of_due_at(mapping.kind), &time.column)),
-    );
-    all.extend(fields.reason.iter().map(|column| ("reason", column)));
-    all.extend(mapping.extra.iter().map(|(_, column)| ("extra", column)));
-    if let Some(super::mapping::Items {
-        from: ItemsRef::Column(column),
-        ..
-    }) = &mapping.items
-    {
-        all.push(("items", column));
-    }
-    all
 }
 
 /// Says whether the mapping or the row names the currency of the row's amounts.
@@ -460,6 +385,53 @@ mod tests {
             Some(12),
             "without a unit, a whole number counts minor units"
         );
+    }
+
+    #[test]
+    fn json_without_a_text_in_a_plain_field_is_marked() {
+        let more = "[fields]\ncomment = 'note'\naddress = ['place', 'city']\n[extra]\nTable = 'seat'\n";
+        let marks = |row: serde_json::Value| {
+            let order = order(more, &[], row, None);
+            let marks = order.unreadable.iter().map(|mark| (mark.field, mark.text.clone()));
+            (order.comment, marks.collect::<Vec<_>>())
+        };
+        let notes = serde_json::json!([{"text": "no onions"}]);
+        let told = |field| (None, vec![(field, "[{\"text\":\"no onions\"}]".to_owned())]);
+        assert_eq!(marks(serde_json::json!({"note": notes})), told("comment"));
+        assert_eq!(
+            marks(serde_json::json!({"note": notes.to_string()})),
+            told("comment"),
+            "JSON within text"
+        );
+        assert_eq!(marks(serde_json::json!({"seat": notes})), told("extra"));
+        assert_eq!(
+            marks(serde_json::json!({"place": notes, "city": "Cork"})),
+            told("address")
+        );
+        for empty in [
+            serde_json::json!(null),
+            serde_json::json!([]),
+            serde_json::json!({}),
+            serde_json::json!([null, ""]),
+            serde_json::json!([{}]),
+            serde_json::json!("[]"),
+        ] {
+            assert_eq!(marks(serde_json::json!({"note": empty})), (None, Vec::new()), "{empty}");
+        }
+        let plain = marks(serde_json::json!({"note": ["no onions", {"text": "cold"}]}));
+        assert_eq!(plain, (Some("no onions".to_owned()), Vec::new()));
+        let details = order(
+            DETAILS,
+            &[],
+            serde_json::json!({}),
+            Some(serde_json::json!({"key": 1, "comment": notes})),
+        );
+        let marks: Vec<_> = details
+            .unreadable
+            .iter()
+            .map(|mark| (mark.field, mark.text.as_str()))
+            .collect();
+        assert_eq!(marks, [("details", "comment: [{\"text\":\"no onions\"}]")]);
     }
 
     #[test]

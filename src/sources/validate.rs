@@ -7,6 +7,7 @@ use crate::infra::db::GenericClient;
 
 use super::access;
 use super::catalog::{self, Shape, Table};
+use super::items_table::{self, Missing};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
 use super::status_words::{self, can_hold};
@@ -279,29 +280,25 @@ async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Fi
     let ItemsRef::Table { table: name, order_key } = &items.from else {
         return Ok(());
     };
-    let found = match Table::find(client, name).await {
-        Ok(found) => found,
-        Err(catalog::Error::NoTable(problem)) => {
+    let (found, lacking) = match items_table::missing(client, items, name, order_key).await? {
+        Missing::Table(problem) => {
             findings.problems.push(format!("items.table: {problem}"));
             return Ok(());
         }
-        Err(error) => return Err(error),
+        Missing::Columns(found, lacking) => (found, lacking),
     };
-    let named = items.named_columns().map(|(key, column)| (key, column.name.as_str()));
-    for (key, column) in named.chain([("order_key", order_key.as_str())]) {
-        if found.column(column).is_none() {
-            let names: Vec<&str> = found
-                .columns
-                .iter()
-                .take(NAMED_COLUMNS)
-                .map(|column| column.name.as_str())
-                .collect();
-            findings.problems.push(format!(
-                "items.{key}: {} has no column {column}: it has {}",
-                found.quoted,
-                names.join(", ")
-            ));
-        }
+    for (key, column) in lacking {
+        let names: Vec<&str> = found
+            .columns
+            .iter()
+            .take(NAMED_COLUMNS)
+            .map(|column| column.name.as_str())
+            .collect();
+        findings.problems.push(format!(
+            "items.{key}: {} has no column {column}: it has {}",
+            found.quoted,
+            names.join(", ")
+        ));
     }
     let index = "select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
          where i.indrelid = $1 and i.indisvalid and a.attname = $2)";

@@ -19,6 +19,7 @@ mod keys;
 mod proposing;
 mod proposing_systems;
 mod random;
+mod reading_rights;
 mod renamed_columns;
 mod rights;
 mod several_stores;

@@ -31,6 +31,7 @@ mod http;
 mod http_status_change;
 mod idempotency;
 mod incomplete_events;
+mod items_table;
 mod jwt;
 mod lineage;
 mod list;

@@ -33,7 +33,7 @@ async fn rooms() -> Database {
 }
 
 /// Runs a command for a file with this mapping.
-fn with_mapping(database: &Database, arguments: &[&str], mapping: &str) -> (i32, String) {
+pub fn with_mapping(database: &Database, arguments: &[&str], mapping: &str) -> (i32, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), mapping).unwrap();
     let path = file.path().to_str().unwrap();

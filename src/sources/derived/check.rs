@@ -11,7 +11,7 @@ use super::super::catalog::{self, Table};
 use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
-use super::{Derived, ITEM_COLUMNS, RecordedColumn, attached, function, remedy, rights, watch_column};
+use super::{Derived, ITEM_COLUMNS, RecordedColumn, attached, function, remedy, rights, units, watch_column};
 use crate::infra::db;
 
 /// The prefix of the error texts about `from`, the mapping's SQL joins.
@@ -66,6 +66,7 @@ pub async fn check(
     if !findings.problems.iter().any(|problem| problem.starts_with(FROM)) {
         items(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
     }
+    findings.warnings.extend(units::warning(derived, &columns));
     let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
     statements(transaction, table, derived, &mut findings).await?;
     let is_watched = |name: &str| watched.iter().any(|watched| watched.table.quoted == name);

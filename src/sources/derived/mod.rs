@@ -41,6 +41,7 @@ mod state;
 mod trial;
 pub mod trim;
 pub(in crate::sources) mod unfinished;
+mod units;
 mod watch;
 mod watch_column;
 mod watched_rows;

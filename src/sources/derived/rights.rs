@@ -8,7 +8,7 @@ use super::super::row_policy;
 use super::super::sql::ident;
 use super::super::statement_uses::{Columns, Command, Use, uses};
 use super::object_rights::SERVING;
-use super::{Derived, function, object_rights, reader};
+use super::{Derived, attached, function, object_rights, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 use tokio_postgres::types::ToSql;
@@ -30,22 +30,65 @@ struct Need {
     place: String,
     /// The part of the report that says what fails without the right, such as `so the answer fails`.
     consequence: &'static str,
+    /// Whether the source works now without the right. The report then has a note, and no problem.
+    is_note: bool,
     /// Whether row level security can also forbid the command, so that the table's policies must be checked.
     is_by_row: bool,
     uses: Use,
 }
 
+/// When the role of `vestnik serve` reads the table of orders itself. The expressions of the mapping read it with the
+/// rights of another role.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// To find all existing orders: the source is not attached yet, or its mapping has changed. Until then, no order is
+    /// computed.
+    AllOrders,
+    /// Only to find rows that were written without triggers, because all existing orders were computed.
+    MissedRows,
+    /// In a statement that saves an answer.
+    Answer,
+}
+
+impl Reading {
+    /// What the source's table of orders is read for now.
+    async fn of(client: &impl GenericClient, table: &Table) -> Result<Self, tokio_postgres::Error> {
+        const MAY_READ: &str =
+            "select coalesce(has_table_privilege(to_regclass('vestnik.vst_change'), 'select'), false)";
+        const ALL_ROWS: &str = "select exists (select from vestnik.vst_change where source = $1 and watch = -1)";
+        let Some(attached) = attached::find(client, table).await? else {
+            return Ok(Self::AllOrders);
+        };
+        if !client.query_one(MAY_READ, &[]).await?.try_get::<_, bool>(0)? {
+            return Ok(Self::AllOrders);
+        }
+        let is_of_all: bool = client.query_one(ALL_ROWS, &[&attached.id.0]).await?.try_get(0)?;
+        Ok(if is_of_all { Self::AllOrders } else { Self::MissedRows })
+    }
+
+    fn consequence(self) -> &'static str {
+        match self {
+            Self::AllOrders => "so no order is seen",
+            Self::MissedRows => {
+                "so orders that were written past the triggers are not found, and after a change of the mapping no order would be seen"
+            }
+            Self::Answer => "so the answer fails",
+        }
+    }
+}
+
 /// The rights that the role of `vestnik serve` needs: to read the table of orders, and to run the statements that save
 /// people's answers.
-fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
+fn needs(table: &Table, derived: &Derived, reading: Reading) -> Vec<Need> {
     let mut needs = vec![Need {
         place: String::new(),
-        consequence: "so no order is seen",
+        consequence: reading.consequence(),
+        is_note: matches!(reading, Reading::MissedRows),
         is_by_row: false,
         uses: Use {
             name: table.quoted.clone(),
             command: Command::Select,
-            // The projector reads the system column `xmin` of its rows, too.
+            // The projector reads the system column `xmin` of all rows, too.
             columns: Columns::All,
         },
     }];
@@ -53,6 +96,7 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
         let of_answer = |uses| Need {
             place: format!("answer.{}: ", status.as_str()),
             consequence: "so the answer fails",
+            is_note: false,
             is_by_row: true,
             uses,
         };
@@ -67,6 +111,16 @@ pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,
     derived: &Derived,
+) -> Result<Access, tokio_postgres::Error> {
+    let reading = Reading::of(client, table).await?;
+    rights_for(client, table, derived, reading).await
+}
+
+async fn rights_for(
+    client: &impl GenericClient,
+    table: &Table,
+    derived: &Derived,
+    reading: Reading,
 ) -> Result<Access, tokio_postgres::Error> {
     let rights = format!(
         "with named as (select coalesce(to_regclass($1), to_regclass($2)) as oid), {SERVING} \
@@ -86,7 +140,7 @@ pub(super) async fn of_serving_roles(
         row_policy::remedy("c.oid", "$4", "r.oid", "$8")
     );
     let mut access = Access::default();
-    for need in needs(table, derived) {
+    for need in needs(table, derived, reading) {
         let Use { name, command, columns } = &need.uses;
         let (names, places): (&[String], Vec<i64>) = match columns {
             Columns::Named(names) => (names, Vec::new()),
@@ -111,8 +165,7 @@ pub(super) async fn of_serving_roles(
     Ok(access)
 }
 
-/// The rights that the current role lacks to see the orders of a source and to save people's answers, one line each. A
-/// health report has the same lines.
+/// The rights that the current role lacks to save people's answers, one line each.
 pub(in crate::sources) async fn of_current_role(
     client: &impl GenericClient,
     table: &Table,
@@ -123,7 +176,7 @@ pub(in crate::sources) async fn of_current_role(
         .await?
         .try_get(0)?;
     let is_of_role = format!("role {role} ");
-    let mut missing = of_serving_roles(client, table, derived).await?.missing;
+    let mut missing = rights_for(client, table, derived, Reading::Answer).await?.missing;
     missing.retain(|line| line.contains(&is_of_role));
     Ok(missing)
 }
@@ -135,6 +188,7 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     let Need {
         place,
         consequence,
+        is_note,
         is_by_row,
         uses: Use { command, .. },
     } = need;
@@ -146,7 +200,12 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     };
     if !row.try_get::<_, bool>(3)? {
         let says = format!(
-            "{place}role {role} may not use the schema of {table}, {consequence}: grant usage on schema {schema} to {role}"
+            "{place}role {role} may not use the schema of {table}, {}: grant usage on schema {schema} to {role}",
+            if *is_note {
+                Reading::AllOrders.consequence()
+            } else {
+                consequence
+            }
         );
         add(&mut access.missing, says);
     }
@@ -154,7 +213,12 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     if !row.try_get::<_, bool>(4)? {
         let says =
             format!("{place}role {role} may not {verb} {table}, {consequence}: grant {verb} on {table} to {role}");
-        add(&mut access.missing, says);
+        let lines = if *is_note {
+            &mut access.notes
+        } else {
+            &mut access.missing
+        };
+        add(lines, says);
     } else if !denied.is_empty() {
         let denied = denied.join(", ");
         let says = format!(

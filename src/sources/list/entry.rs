@@ -13,8 +13,8 @@ use crate::domain::status::Status;
 use crate::domain::wire_time::WireTime;
 use crate::infra::db::Transaction;
 use crate::journal;
-use crate::sources::lookup::look_up;
 use crate::sources::lookup_failure::logged_reason;
+use crate::sources::lookup_query::look_up;
 use crate::sources::lookup_results::{LookupResult, Lookups};
 use crate::sources::{Context, Sources};
 
@@ -38,24 +38,15 @@ pub(super) async fn entries(
         if keys.is_empty() {
             continue;
         }
-        let savepoint = transaction.savepoint().await?;
-        let found = look_up(&savepoint, source, &keys).await;
-        match found {
-            Ok(found) => {
-                savepoint.commit().await?;
-                lookups.extend(source.id, found);
-            }
-            Err(error) if error.as_db_error().is_some() => {
-                savepoint.rollback().await?;
-                lookups.fail(source.id);
-                let error = logged_reason(transaction, &error).await;
-                tracing::warn!(
-                    source = &*source.name,
-                    error,
-                    "a list has orders without their items or details"
-                );
-            }
-            Err(error) => return Err(error.into()),
+        let found = look_up(transaction, source, &keys, source.parts()).await?;
+        for (part, error) in lookups.extend(source.id, found) {
+            let error = logged_reason(transaction, &error).await;
+            tracing::warn!(
+                source = &*source.name,
+                part = part.as_str(),
+                error,
+                "a list has orders without their items or details"
+            );
         }
     }
     let events = new_events(transaction, sources, store, &rows).await?;

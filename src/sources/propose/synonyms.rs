@@ -125,7 +125,7 @@ pub const ITEMS: &[&str] = &[
 /// Parts of the names of tables that hold the items of orders.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "menu", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
-    "name", "title", "product_name", "item_name", "item_title", "menu_item_name", "dish_name", "meal_name", "food_name", "service_name", "variant_name", "full_product_name", "product_title", "label", "description", "dish", "product",
+    "product_name", "item_name", "dish_name", "name", "title", "item_title", "menu_item_name", "meal_name", "food_name", "service_name", "variant_name", "full_product_name", "product_title", "label", "description", "dish", "product",
     "название", "наименование", "блюдо", "товар",
 ];
 pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "qty_ordered", "ordered_qty", "order_qty", "item_qty", "product_qty", "product_uom_qty", "product_quantity", "item_quantity", "ordered_quantity", "units", "количество", "кол_во", "колво"];

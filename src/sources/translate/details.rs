@@ -29,7 +29,12 @@ pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, u
             }
             continue;
         }
-        let Some(text) = value.readable() else { continue };
+        let Some(text) = value.readable() else {
+            if value.is_unreadable() {
+                super::not_read::<()>("details", &format!("{name}: {raw}"), unreadable);
+            }
+            continue;
+        };
         match name.as_str() {
             "key" => {}
             "number" => subject.number = text,

@@ -97,3 +97,55 @@ async fn the_key_of_a_currency_is_not_advised_as_a_currency() {
         .1;
     assert!(!proposed.contains("currency_column"), "{proposed}");
 }
+
+#[tokio::test]
+async fn the_code_of_a_currency_that_is_the_key_of_its_table_is_advised_as_a_currency() {
+    let database = Database::fresh().await;
+    let tables = "create table currency (code text primary key); insert into currency values ('eur'), ('usd'); \
+        create table cart (id int primary key, shop int, state text, total numeric(10, 2), currency_code text references currency); \
+        create table money (id text primary key); insert into money values ('cur_01'); \
+        create table keyed (id int primary key, shop int, state text, total numeric(10, 2), currency_code text references money); \
+        insert into cart values (1, 7, 'new', 5, 'eur'), (2, 7, 'new', 5, null), (3, 7, 'new', 5, 'usd'); insert into keyed values (1, 7, 'new', 5, 'cur_01')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let direct = |table: &str| {
+        format!(
+            "table = 'public.{table}'\nkind = 'order'\nkey = 'id'\nstore = 'shop'\n[status]\ncolumn = 'state'\npending = ['new']\n\
+             [fields]\ntotal = {{ column = 'total', unit = 'major' }}\n"
+        )
+    };
+    let said = run(&database, &["source", "check"], &direct("cart")).await;
+    let words = "the table has a column currency_code, so write currency_column = \"currency_code\" of `total`";
+    assert!(said.contains(words) && !said.contains("no code"), "{said}");
+    let derived = "table = 'public.cart'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\ntotal = 'o.total'\n";
+    let said = run(&database, &["source", "check"], derived).await;
+    assert!(said.contains("so write currency = 'o.\"currency_code\"'"), "{said}");
+    let said = run(&database, &["source", "check"], &direct("keyed")).await;
+    assert!(said.contains("which is a key of public.money and no code"), "{said}");
+}
+
+#[tokio::test]
+async fn a_total_and_prices_that_count_different_units_are_named() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int); \
+        create table purchase_line (id serial primary key, order_id int, name text, price bigint); \
+        insert into purchase values (1, 7); insert into purchase_line (order_id, name, price) values (1, 'Tea', 250), (1, 'Cake', 775)";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let mapping = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+        total = '(select sum(l.price) from purchase_line l where l.order_id = o.id)'\ncurrency = \"'GBP'\"\n\
+        items = 'select l.name, 1 as quantity, l.price as price from purchase_line l where l.order_id = o.id order by l.id'\n\
+        [[derived.watch]]\ntable = 'purchase_line'\ncolumn = 'order_id'\n";
+    let words = "derived.unit: without `unit` the types decide, and the amounts contradict each other 100-fold: \
+        total (`(select sum(l.price) from purchase_line l where l.order_id = o.id)`, numeric) counts major units, and \
+        items.price (`l.price`, bigint) counts cents: write unit = \"minor\"";
+    for arguments in [&["source", "check"][..], &["attach", "--map"]] {
+        let said = run(&database, arguments, mapping).await;
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    for agreed in [
+        mapping.replace("status = ", "unit = 'minor'\nstatus = "),
+        mapping.replace("l.order_id = o.id)'\ncurrency", "l.order_id = o.id)::bigint'\ncurrency"),
+    ] {
+        let said = run(&database, &["source", "check"], &agreed).await;
+        assert!(!said.contains("derived.unit"), "{said}");
+    }
+}
