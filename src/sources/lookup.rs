@@ -11,8 +11,9 @@ use crate::infra::db::Pool;
 use tokio::time::{Instant, timeout};
 
 use super::lookup_failure;
+use super::lookup_parts::{Part, Parts};
 use super::lookup_query::look_up;
-use super::lookup_results::{Lookups, Part, Parts};
+use super::lookup_results::Lookups;
 use super::overwrite_finder;
 use super::overwritten_answer::OverwrittenAnswer;
 use super::{Source, Sources};

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::Source;
 use super::items::LISTED_ITEMS;
-use super::lookup_results::{Part, Parts};
+use super::lookup_parts::{Part, Parts};
 use super::mapping::{Column, Items, ItemsRef};
 use super::sql::{details_sql, ident, path_array, value_text};
 use super::yes_no::says_no_sql;

@@ -22,6 +22,7 @@ pub mod json;
 pub mod list;
 pub mod lookup;
 pub mod lookup_failure;
+pub mod lookup_parts;
 pub mod lookup_query;
 pub mod lookup_results;
 pub mod mapping;
@@ -61,7 +62,7 @@ use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::Status;
-use lookup_results::{Part, Parts};
+use lookup_parts::{Part, Parts};
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
 pub use translate::Context;
 

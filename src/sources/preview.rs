@@ -8,8 +8,9 @@ use tokio_postgres::{Client, IsolationLevel};
 
 use super::catalog::{self, Table};
 use super::lookup_failure;
+use super::lookup_parts::Part;
 use super::lookup_query::look_up;
-use super::lookup_results::{LookupResult, Lookups, Part};
+use super::lookup_results::{LookupResult, Lookups};
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
 use super::translate::{NamedCurrency, named_currency};

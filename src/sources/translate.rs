@@ -7,7 +7,8 @@ mod unreadable;
 use std::borrow::Cow;
 
 use super::json::{Json, at_path, member};
-use super::lookup_results::{LookupResult, Parts};
+use super::lookup_parts::Parts;
+use super::lookup_results::LookupResult;
 use super::mapping::{
     Column, CurrencyRef, Fields, ItemsRef, MoneyColumn, PaidWords, TimeColumn, TypeWords, WordMeaning,
 };
