@@ -4,8 +4,8 @@ use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::CurrentStatus;
+use super::answer_error::is_denied;
 use super::denied::report_denied;
-use super::refusal::is_denied;
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;

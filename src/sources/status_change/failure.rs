@@ -1,8 +1,9 @@
 //! Turns an error of Postgres about a person's answer into the outcome of the answer, and logs what the operator can do.
 
+use super::answer_error::{is_broken_statement, is_denied, is_locked, is_refusal};
 use super::current_order::CurrentOrder;
 use super::denied::report_denied;
-use super::refusal::{is_broken_statement, is_denied, is_locked, is_refusal, refused};
+use super::refusal::refused;
 use super::{StatusChange, StatusChangeOutcome};
 use crate::infra::db::{self, GenericClient, QueryError};
 use crate::sources::Source;

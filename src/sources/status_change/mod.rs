@@ -2,6 +2,7 @@
 //! new status into the shop's table. The UPDATE also checks the old status: if two people answer at once, only one of
 //! them succeeds. A function, an API or SQL statements of the shop can replace the UPDATE.
 
+mod answer_error;
 mod current_order;
 mod denied;
 mod failure;
@@ -20,8 +21,9 @@ use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
+use answer_error::{is_broken_statement, is_denied, is_locked};
 use current_order::{CurrentOrder, find};
-use refusal::{NO_ROW, is_broken_statement, is_denied, is_locked};
+use refusal::NO_ROW;
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
