@@ -10,15 +10,8 @@ language plpgsql security definer as {quote}
 declare
     is_moved boolean;  -- to another store, or another key
 begin
-    if tg_op operator(pg_catalog.=) 'INSERT' then
-        insert into vestnik.vst_event (source, store_id, key, type, data)
-        select {source}, {n.store}, {n.key}, 'insert', {n.data} from {new_rows}{where_fresh};
-    elsif tg_op operator(pg_catalog.=) 'DELETE' then
-        insert into vestnik.vst_event (source, store_id, key, type, data)
-        select {source}, {o.store}, {o.key}, 'delete', {o.data} from {old_rows}{where_fresh};
-    elsif tg_op operator(pg_catalog.=) 'TRUNCATE' then
-        insert into vestnik.vst_event (source, type, data) values ({source}, 'truncate', '{}');
-    else
+    -- Updates are the most frequent writes, and most of them end here, so they come first.
+    if tg_op operator(pg_catalog.=) 'UPDATE' then
         -- An update of other columns ends here. Where a column is gone, or has another type, the query below looks again.
         begin
             if {same:row} then
@@ -46,6 +39,14 @@ begin
             select {source}, {n.store}, {n.key}, 'update', {n.data}, {o.data} from {old_row}, {new_row}
             where {is_fresh};
         end if;
+    elsif tg_op operator(pg_catalog.=) 'INSERT' then
+        insert into vestnik.vst_event (source, store_id, key, type, data)
+        select {source}, {n.store}, {n.key}, 'insert', {n.data} from {new_rows}{where_fresh};
+    elsif tg_op operator(pg_catalog.=) 'DELETE' then
+        insert into vestnik.vst_event (source, store_id, key, type, data)
+        select {source}, {o.store}, {o.key}, 'delete', {o.data} from {old_rows}{where_fresh};
+    else  -- TRUNCATE
+        insert into vestnik.vst_event (source, type, data) values ({source}, 'truncate', '{}');
     end if;
     if found and vestnik.vst_should_notify() then
         perform pg_catalog.pg_notify('vestnik', '');

@@ -17,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::flight::{Canceller, Rows, under_way};
 use super::pooler;
+use super::savepoint::SAVEPOINT;
 use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
@@ -330,25 +331,6 @@ impl Client {
     }
 }
 
-/// The name of each savepoint.
-const SAVEPOINT: &str = "vst";
-
-/// Runs a transaction's statements after a savepoint.
-pub async fn savepoint<'a>(
-    transaction: &'a mut tokio_postgres::Transaction<'_>,
-) -> Result<tokio_postgres::Transaction<'a>> {
-    transaction.savepoint(SAVEPOINT).await
-}
-
-/// Undoes what happened after the savepoint, and ends the savepoint. The library's own `rollback` leaves the savepoint
-/// open. Thousands of open savepoints would fill the table of locks that all sessions of Postgres share.
-pub async fn roll_back(savepoint: tokio_postgres::Transaction<'_>) -> Result<()> {
-    savepoint
-        .batch_execute(&format!("rollback to savepoint {SAVEPOINT}"))
-        .await?;
-    savepoint.commit().await
-}
-
 /// A transaction on a [`Client`]. Postgres rolls it back if it is dropped without a commit.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
@@ -388,7 +370,7 @@ impl Transaction<'_> {
         self.inner.commit().await
     }
 
-    /// Rolls back the transaction, or to the savepoint, and ends it. See [`roll_back`].
+    /// Rolls back the transaction, or to the savepoint, and ends it. See [`roll_back`](super::roll_back).
     pub async fn rollback(self) -> Result<()> {
         if !self.is_savepoint {
             return self.inner.rollback().await;

@@ -16,7 +16,7 @@ pub struct Examined {
     pub expressions: Vec<RecordedColumn>,
 }
 
-/// Validates a mapping against its table, as [`attach`] does, and changes nothing.
+/// Validates a mapping against its table, as [`attach`](super::attach) does, and changes nothing.
 pub async fn examine(client: &mut Client, table: &Table, mapping: &Mapping) -> Result<Examined, Error> {
     let (findings, checked) = check(client, table, mapping).await?;
     Ok(Examined {

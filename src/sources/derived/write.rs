@@ -99,7 +99,8 @@ pub(super) async fn put(
     }
     hold_back(transaction, source, &writes.waiting, derived.wait_for_items).await?;
     events(transaction, source, &writes.events, writes.is_of_person).await?;
-    if !writes.is_of_person && !(writes.rows.is_empty() && writes.gone.is_empty()) {
+    let is_any_told = !writes.rows.is_empty() || !writes.gone.is_empty();
+    if is_any_told && !writes.is_of_person {
         const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
         // An order may belong to several stores, and may still wait for the items of one of them.
         let waits = |key: &&str| writes.waiting.iter().any(|(_, waiting)| waiting == key);

@@ -308,7 +308,10 @@ async fn items_are_found_by_what_a_json_column_holds() {
         &["column = \"order_data.content\"\nquantity = \"Quantity\"\n", "2 x Soup"],
     );
     let said = proposed(&database, &["other_orders"]).await;
-    assert!(!said.contains("\n[items]\n") && !said.contains("has the items"), "{said}");
+    assert!(
+        !said.contains("\n[items]\n") && !said.contains("has the items"),
+        "{said}"
+    );
     let said = proposed(&database, &["lined_orders"]).await;
     says(&said, &["table = \"public.lined_orders_lines\""]);
 }
