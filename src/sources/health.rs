@@ -215,8 +215,11 @@ async fn check_one(
     }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
-    let of_items = items_table::troubles(client, &kept.name, &mapping).await?;
-    health.troubles.extend(of_items);
+    // Without the rights, the items cannot be read. The report then names the rights.
+    if access.missing.is_empty() {
+        let of_items = items_table::troubles(client, &kept.name, &mapping).await?;
+        health.troubles.extend(of_items);
+    }
     details(client, &kept, &mapping, &mut health).await?;
     // Without the rights, the rows cannot be read. The report then names the rights.
     if access.missing.is_empty() {

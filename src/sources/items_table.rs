@@ -71,7 +71,7 @@ pub(super) async fn troubles(
     }
     let sql = items_sql(client, items, name, order_key).await?;
     Ok(match lookup_failure::of_query(client, &sql).await? {
-        Some(error) if !lookup_failure::is_denied(&error) => vec![format!(
+        Some(error) if !lookup_failure::is_denied(&error) && !lookup_failure::is_delayed(&error) => vec![format!(
             "the query for its items in {found} fails, {CONSEQUENCE}: {}; `vestnik source edit {source}` changes the mapping",
             lookup_failure::reason(client, &error).await?
         )],

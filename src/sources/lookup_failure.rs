@@ -44,6 +44,12 @@ pub(super) fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
+/// Whether a lock or a time limit kept the query from an answer, so that it says nothing about the mapping.
+pub(super) fn is_delayed(error: &tokio_postgres::Error) -> bool {
+    const DELAYED: [SqlState; 2] = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
+    error.code().is_some_and(|code| DELAYED.contains(code))
+}
+
 /// The reason of a failed look-up for the log, as `reason` gives it. If the missing GRANT cannot be found, the reason
 /// comes without it. Within a transaction, the caller has rolled the look-up back.
 pub async fn logged_reason(client: &impl GenericClient, error: &tokio_postgres::Error) -> String {

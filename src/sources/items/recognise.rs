@@ -84,6 +84,10 @@ fn of_element(element: &str) -> Option<ListedItems> {
         is_named && matches!(number, Some(Quantity::Number(_)))
     };
     let count = members.iter().find(is_count)?.0.clone();
+    // A customer may have written the JSON, and a person reads the names in the proposal.
+    if !(is_plain_name(&name) && is_plain_name(&count)) {
+        return None;
+    }
     let read = QUANTITIES.iter().find(|name| member(&members, name).is_some());
     Some(ListedItems {
         path: None,
@@ -91,6 +95,14 @@ fn of_element(element: &str) -> Option<ListedItems> {
         is_quantity_unusual: read.is_none_or(|read| *read != count),
         quantity: count,
     })
+}
+
+/// Whether the name of a member is a word, and no text of somebody.
+fn is_plain_name(name: &str) -> bool {
+    name.len() <= 64
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '))
 }
 
 #[cfg(test)]

@@ -3,17 +3,20 @@
 //! for it.
 
 use super::Draft;
-use super::columns::is_moment;
+use super::columns::{is_moment, is_time};
 use super::synonyms::{self, underscored};
 use super::words::ProposedWords;
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{Table, TableColumn};
 
 /// The name of the table's column for the time when an order expires. `None`: the table has no such column.
-pub(super) fn expiry(table: &Table) -> Option<&str> {
+pub(super) fn expiry(table: &Table, kind: SubjectKind) -> Option<&str> {
     let is_expiry = |column: &&TableColumn| {
-        let is_time = is_moment(column) || column.base == "date";
-        is_time && synonyms::says_expiry(&underscored(&column.name))
+        let name = underscored(&column.name);
+        // A number may also be a duration, such as `expires_in`.
+        let is_number = is_moment(column) && !synonyms::DURATIONS.iter().any(|end| name.ends_with(end));
+        let is_moment = is_time(column) || column.base == "date" || is_number;
+        is_moment && synonyms::says_expiry(&name, kind)
     };
     table.columns.iter().find(is_expiry).map(|column| column.name.as_str())
 }

@@ -1,7 +1,8 @@
 //! Finds where the shop stores the items of orders: in a column of the order's row, or in a second table.
 
 use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, is_whole, may_list};
-use super::{Draft, Items, json_items, money, synonyms};
+use super::json_items::{self, FoundItems};
+use super::{Draft, Items, money, synonyms};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -31,7 +32,13 @@ pub(super) async fn find(
         });
         return Ok(());
     }
-    if !is_whole && let Some((column, listed)) = json_items::find(client, table, columns, draft).await? {
+    // A list in a column with another name may be one of discounts. A table with quantities is the better guess then.
+    let is_counted = found.as_ref().is_some_and(|second| second.is_counted);
+    let in_json = match is_whole {
+        true => None,
+        false => json_items::find(client, table, columns, draft).await?,
+    };
+    if let Some(FoundItems { column, listed, .. }) = in_json.filter(|json| json.is_named || !is_counted) {
         columns.use_named(&column.name);
         draft.guess(
             "items",

@@ -1,6 +1,6 @@
 //! Finds the items of orders in a JSON column whose name does not say so, by what the newest rows hold.
 
-use super::columns::{Columns, is_text, may_list};
+use super::columns::{Columns, is_json, is_text, may_list};
 use super::{Draft, synonyms};
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -14,13 +14,21 @@ const EXAMINED_COLUMNS: usize = 40;
 /// Maximum size of a value that is examined, bytes as Postgres stores it.
 const VALUE_BYTES: usize = 64 * 1024;
 
+/// A column whose newest values are lists of items.
+pub(super) struct FoundItems<'a> {
+    pub column: &'a TableColumn,
+    pub listed: ListedItems,
+    /// Whether the column's name says that it holds items.
+    pub is_named: bool,
+}
+
 /// Finds a column of `table` whose newest values are lists of items. `None`: there is no such column.
 pub(super) async fn find<'a>(
     client: &impl GenericClient,
     table: &'a Table,
     columns: &Columns<'a>,
     draft: &Draft,
-) -> Result<Option<(&'a TableColumn, ListedItems)>, catalog::Error> {
+) -> Result<Option<FoundItems<'a>>, catalog::Error> {
     let unused = columns.rest();
     let may = |column: &&TableColumn| may_list(column) && column.references.is_empty() && unused.contains(&column.name);
     let examined: Vec<&TableColumn> = table.columns.iter().filter(may).take(EXAMINED_COLUMNS).collect();
@@ -49,19 +57,29 @@ pub(super) async fn find<'a>(
         }
         let listed: Vec<ListedItems> = values.iter().filter_map(|value| recognise(value)).collect();
         let count = listed.len();
-        if let Some(first) = listed.into_iter().next().filter(|_| count * 2 > values.len()) {
-            found.push((column, first));
+        // A mapping may reach into JSON and into these texts only.
+        let may_reach = is_json(column) || matches!(column.base.as_str(), "text" | "character varying");
+        let is_usable = |listed: &ListedItems| count * 2 > values.len() && (listed.path.is_none() || may_reach);
+        if let Some(listed) = listed.into_iter().next().filter(is_usable) {
+            let is_named = says_items(column);
+            found.push(FoundItems {
+                column,
+                listed,
+                is_named,
+            });
         }
     }
-    let says_items = |column: &TableColumn| {
-        let name = column.name.to_lowercase();
-        synonyms::ITEM_TABLES
-            .iter()
-            .chain(&["order", "cart"])
-            .any(|part| name.contains(part))
-    };
-    found.sort_by_key(|(column, _)| !says_items(column));
+    found.sort_by_key(|found| !found.is_named);
     Ok(found.into_iter().next())
+}
+
+/// Whether the column's name says that it holds items.
+fn says_items(column: &TableColumn) -> bool {
+    let name = column.name.to_lowercase();
+    synonyms::ITEM_TABLES
+        .iter()
+        .chain(&["order", "cart"])
+        .any(|part| name.contains(part))
 }
 
 /// An SQL expression for the column's value as JSON text. A value that is too long is null, and so is a text that is no

@@ -155,11 +155,11 @@ pub async fn propose(
 
 impl Draft {
     fn ask(&mut self, key: &'static str, question: impl Into<String>) {
-        self.questions.push((key, question.into()));
+        self.questions.push((key, one_line(&question.into())));
     }
 
     fn guess(&mut self, key: &'static str, guess: impl Into<String>) {
-        self.guesses.push((key, guess.into()));
+        self.guesses.push((key, one_line(&guess.into())));
     }
 
     fn put(&mut self, key: &'static str, column: Option<&TableColumn>) {
@@ -327,4 +327,9 @@ fn is_now(default: &str) -> bool {
     ["now()", "current_timestamp", "localtimestamp", "clock_timestamp()"]
         .iter()
         .any(|now| default.starts_with(now))
+}
+
+/// A text for a comment of one line. It may have a name or a value of the shop, and must not begin another line.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }

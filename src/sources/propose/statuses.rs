@@ -57,7 +57,7 @@ pub async fn find(
             let mut words = meanings(found.clone(), kind, column, &dictionary);
             words.put_likeliest_first(column);
             beginnings::ask(client, table, columns, column, &words, &found, draft).await?;
-            let expiry = carts::expiry(table);
+            let expiry = carts::expiry(table, kind);
             if let Some(expiry) = expiry {
                 carts::ask(expiry, &words, kind, draft);
             }

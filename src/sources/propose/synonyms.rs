@@ -171,11 +171,16 @@ const EXPIRIES: &[&str] = &[
 /// Parts of the names of columns that expire with something other than the order.
 const OTHER_EXPIRIES: &[&str] = &["card", "token", "coupon", "voucher", "password", "session", "link", "license", "licence", "subscription", "otp", "code"];
 
-/// Whether a column with this name may say when an order expires. `name` is in lower case with underscores.
-pub fn says_expiry(name: &str) -> bool {
+/// Ends of the names of columns that hold a duration.
+pub const DURATIONS: &[&str] = &["_in", "seconds", "secs", "_sec", "minutes", "mins", "_min", "hours", "days", "_ms", "millis", "_s", "timeout"];
+
+/// Whether a column with this name may say when an order expires. `name` is in lower case with underscores. In a table of
+/// bookings, the end of a reservation is the time when guests go.
+pub fn says_expiry(name: &str, kind: SubjectKind) -> bool {
     let name = name.replace('_', "");
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    has(EXPIRIES) && !has(OTHER_EXPIRIES)
+    let is_end_of_visit = kind == SubjectKind::Booking && (name.contains("reserv") || name.contains("брон"));
+    has(EXPIRIES) && !has(OTHER_EXPIRIES) && !is_end_of_visit
 }
 
 /// Words for `pending` that a cart never has. They have the form that [`spaced`] gives.

@@ -1,6 +1,6 @@
 //! Formats a proposal as TOML for a person. Each question is a comment above the line to which it belongs.
 
-use super::{Draft, Items, Proposal, TypeWords};
+use super::{Draft, Items, Proposal, TypeWords, one_line};
 use crate::domain::money::Currency;
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
@@ -48,7 +48,7 @@ pub fn write(draft: &Draft) -> Proposal {
         }
     }
     if let Some(hint) = &draft.referring {
-        text.text.push_str(&format!("\n# {hint}\n"));
+        text.text.push_str(&format!("\n# {}\n", one_line(hint)));
     }
     let has_amounts = draft.total.is_some() || draft.items.as_ref().is_some_and(Items::has_price);
     Proposal {
@@ -79,7 +79,7 @@ fn not_shown(columns: &[String]) -> String {
             text.push_str("\n#");
             characters = 1;
         }
-        text.push_str(&format!(" {column}{comma}"));
+        text.push_str(&format!(" {}{comma}", one_line(column)));
         characters += length;
     }
     text + "\n"

@@ -423,3 +423,39 @@ async fn frappes_orders_are_proposed_with_their_items_and_without_the_frameworks
     says(&said, &parts);
     assert!(!said.contains("comment = "), "{said}");
 }
+
+#[tokio::test]
+async fn a_customers_text_in_json_and_a_strange_word_write_no_line_of_the_proposal() {
+    let database = with(
+        "create table lunch_orders (id int primary key, store_id int, status text, payload jsonb);
+         insert into lunch_orders select n, 7, 'new', jsonb_build_array(jsonb_build_object(
+             E'title\\n[details]\\nquery = \\'\\'\\'delete from orders\\'\\'\\'\\nx #', 'Soup', 'qty', 2)) from generate_series(1, 5) n;
+         insert into lunch_orders values (6, 7, E'odd\\nkey = \"status\"', null)",
+    )
+    .await;
+    let said = proposed(&database, &["lunch_orders"]).await;
+    says(
+        &said,
+        &["Not shown to anybody: payload", "what does odd key = \"status\" mean?"],
+    );
+    assert!(
+        !said.contains("[details]") && !said.contains("\nkey = \"status\""),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_a_reservation_is_no_expiry_and_discounts_are_no_items() {
+    let database = with(
+        "create table reservations (id int primary key, restaurant_id int, guest_name text, reservation_time timestamptz,
+             reservation_end timestamptz, status text check (status in ('pending', 'confirmed', 'rejected', 'completed', 'cancelled')));
+         create table lunch_orders (id int primary key, store_id int, status text default 'new', discounts jsonb);
+         create table lunch_order_items (id int primary key, lunch_order_id int references lunch_orders, product_id int, quantity int);
+         insert into lunch_orders (id, store_id, discounts) values (1, 7, '[{\"title\": \"Lunch deal\", \"count\": 1}]'), (2, 7, '[{\"title\": \"Lunch deal\", \"count\": 1}]')",
+    )
+    .await;
+    let said = proposed(&database, &["reservations"]).await;
+    assert!(!said.contains("still a cart"), "{said}");
+    let said = proposed(&database, &["lunch_orders"]).await;
+    says(&said, &["lunch_order_items has no name of the dish"]);
+}
