@@ -153,10 +153,8 @@ pub(super) async fn views_of(
     let mut lookups = Lookups::default();
     for (id, keys) in sources.to_look_up(&rows) {
         let Some(source) = sources.get(id) else { continue };
-        let savepoint = transaction.savepoint().await?;
-        savepoint.batch_execute(LOOKUP_LIMITS).await?;
-        let found = look_up(&savepoint, source, &keys, source.parts()).await?;
-        savepoint.commit().await?;
+        transaction.batch_execute(LOOKUP_LIMITS).await?;
+        let found = look_up(transaction, source, &keys, source.parts()).await?;
         // A part could not be looked up. Send the message without it, because a late message would be worse.
         for (part, error) in lookups.extend(id, found) {
             let error = logged_reason(transaction, &error).await;

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::flight::{Canceller, Rows, under_way};
 use super::pooler;
-use super::savepoint::SAVEPOINT;
+use super::savepoint::{ROLL_BACK, SAVEPOINT};
 use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
@@ -375,9 +375,7 @@ impl Transaction<'_> {
         if !self.is_savepoint {
             return self.inner.rollback().await;
         }
-        self.inner
-            .batch_execute(&format!("rollback to savepoint {SAVEPOINT}"))
-            .await?;
+        self.inner.batch_execute(ROLL_BACK).await?;
         self.inner.commit().await
     }
 

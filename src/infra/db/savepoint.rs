@@ -4,6 +4,8 @@ type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// The name of each savepoint.
 pub(super) const SAVEPOINT: &str = "vst";
+/// The statement that undoes what happened after the savepoint.
+pub(super) const ROLL_BACK: &str = "rollback to savepoint vst";
 
 /// Runs a transaction's statements after a savepoint.
 pub async fn savepoint<'a>(
@@ -15,8 +17,6 @@ pub async fn savepoint<'a>(
 /// Undoes what happened after the savepoint, and ends the savepoint. The library's own `rollback` leaves the savepoint
 /// open. Thousands of open savepoints would fill the table of locks that all sessions of Postgres share.
 pub async fn roll_back(savepoint: tokio_postgres::Transaction<'_>) -> Result<()> {
-    savepoint
-        .batch_execute(&format!("rollback to savepoint {SAVEPOINT}"))
-        .await?;
+    savepoint.batch_execute(ROLL_BACK).await?;
     savepoint.commit().await
 }

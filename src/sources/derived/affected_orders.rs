@@ -90,13 +90,10 @@ async fn keys_of(
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let sql = format!("select {}($1::text[], $2)", function::name(source.id));
     let statement = transaction.prepare_cached(&sql).await?;
-    let mut keys = Vec::new();
-    for row in transaction
+    let rows = transaction
         .query(&statement, &[&values, &function::watch_name(number)])
-        .await?
-    {
-        keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
-    }
+        .await?;
+    let keys = function::keys_of(&rows)?;
     if !keys.is_empty() {
         transaction.execute(&statement, &[&keys, &function::KEY]).await?;
     }

@@ -189,12 +189,12 @@ async fn compute_and_publish(
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limit).await?;
     let mut computed = compute(transaction, source, derived, keys, &published).await?;
-    // If nothing is computed, the row is gone, or row level security hides it or rows of other tables.
-    let rows = WrittenRows::queued(transaction, source.id, keys).await?;
-    if computed.orders.is_empty() {
+    // If people no longer see the order, its row is gone, or row level security hides it or rows of other tables.
+    if computed.orders.is_empty() || !hidden_tables::lost(keys, &computed, &published).is_empty() {
+        let rows = WrittenRows::queued(transaction, source.id, keys).await?;
         hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, &rows).await?;
+        hidden_tables::find(transaction, source, derived, keys, &mut computed, &published, &rows).await?;
     }
-    hidden_tables::find(transaction, source, derived, keys, &mut computed, &published, &rows).await?;
     hidden_items::find(transaction, source, derived, &mut computed, &published, publish).await?;
     let unseen = [computed.without_store, computed.hidden].concat();
     failure::save(transaction, source.id, keys, &computed.failures, &unseen).await?;

@@ -17,9 +17,8 @@ use super::failure::{self, Failure, NO_ORDER, WatchFailure};
 use super::hidden_items;
 use super::hidden_rows;
 use super::hidden_tables;
-use super::install;
 use super::known_orders;
-use super::missed::project_again;
+use super::missed::{project_again, project_all};
 use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
 use super::queue_progress::QueueProgress;
 use super::queued_orders::QueuedOrders;
@@ -174,7 +173,7 @@ async fn lead(
             done.readable_again += 1;
             queue_open_orders(transaction, source).await?;
             if ended == WatchFailure::OfAll {
-                transaction.execute(install::ALL_ROWS, &[&source.id.0]).await?;
+                project_all(transaction, source.id).await?;
             }
         }
     }

@@ -58,6 +58,8 @@ impl BatchEntries {
         const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
                  select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
              returning id, watch, vestnik.vst_readable(key), at, xid::text";
+        const SNAPSHOT: &str =
+            "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
         // `$4` is for orders that clients can see already.
         let due = format!(
             "with due as (select w.key, w.until, exists (select from {} p where p.key = w.key) as is_known \
@@ -68,8 +70,6 @@ impl BatchEntries {
              returning vestnik.vst_readable(key), since",
             projection(source.id)
         );
-        const SNAPSHOT: &str =
-            "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
         let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
         let number = |at: usize| -> Result<u64, QueryError> {
             let text: &str = snapshot.try_get(at)?;

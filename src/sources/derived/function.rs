@@ -50,6 +50,16 @@ pub(super) fn join_parts(derived: &Derived) -> Vec<&str> {
 /// keys of the rows that its owner may read. It then evaluates no expression of the mapping.
 pub(super) const KEY: &str = "key";
 
+/// The keys in the rows that the source's SQL function returns for [`KEY`], or for the `keys` query of a watched table.
+/// Each row is an array whose first element is the key. A null is left out.
+pub(super) fn keys_of(rows: &[tokio_postgres::Row]) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut keys = Vec::new();
+    for row in rows {
+        keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
+    }
+    Ok(keys)
+}
+
 /// The name of the SQL function that computes the orders of this derived source.
 pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)

@@ -8,7 +8,7 @@ use super::super::statement_uses::tables;
 use super::compute::Computed;
 use super::failure::Failure;
 use super::hidden_tables::{Hides, HidingTables};
-use super::project::{Projected, Publish, PublishedResults};
+use super::project::{Projected, Publish, PublishedResults, is_open};
 use super::{Derived, HIDDEN};
 use crate::domain::status::Status;
 use crate::infra::db::Transaction;
@@ -34,7 +34,9 @@ pub(super) async fn find(
         let is_held_back = matches!(publish, Publish::Usual(_)) && !derived.wait_for_items.is_zero();
         is_held_back && order.status == Status::Pending.as_str() && !published.is_known(&order.key)
     };
-    let is_empty = |order: &&Projected| is_open(&order.status) && !waits(order) && !told.contains(&order.key);
+    let is_empty = |order: &&Projected| {
+        order.status != HIDDEN && is_open(&order.status) && !waits(order) && !told.contains(&order.key)
+    };
     let empty: HashSet<String> = computed
         .orders
         .iter()
@@ -53,9 +55,4 @@ pub(super) async fn find(
         computed.failures.extend(failures);
     }
     Ok(())
-}
-
-/// Whether people still work on an order with this status. Panels also show a status that the mapping does not know.
-fn is_open(status: &str) -> bool {
-    status != HIDDEN && Status::from_name(status).is_none_or(Status::is_open)
 }

@@ -82,7 +82,7 @@ pub(super) async fn readable_again(
     let Attempt::Done(found) = end(savepoint, found).await? else {
         return Ok(Vec::new());
     };
-    keys_of(&found)
+    function::keys_of(&found)
 }
 
 /// The keys among `keys` of the rows that the role that runs the mapping's expressions can read.
@@ -92,16 +92,7 @@ pub(super) async fn readable(
     keys: &[&String],
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let sql = format!("select {}($1::text[], $2)", function::name(source.id));
-    keys_of(&transaction.query(&sql, &[&keys, &function::KEY]).await?)
-}
-
-/// The keys of the rows that the source's SQL function returns for [`function::KEY`].
-fn keys_of(rows: &[tokio_postgres::Row]) -> Result<Vec<String>, tokio_postgres::Error> {
-    let mut keys = Vec::new();
-    for row in rows {
-        keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
-    }
-    Ok(keys)
+    function::keys_of(&transaction.query(&sql, &[&keys, &function::KEY]).await?)
 }
 
 /// Row level security of a table, if Postgres applies it to the role that runs the mapping's expressions.

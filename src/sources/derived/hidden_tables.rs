@@ -25,16 +25,8 @@ pub(super) async fn find(
     published: &PublishedResults,
     rows: &WrittenRows,
 ) -> Result<(), tokio_postgres::Error> {
-    let shown = computed.orders.iter().filter(|order| order.status != HIDDEN);
-    let shown: HashSet<(&str, &str)> = shown.map(|order| (order.key.as_str(), order.store.as_str())).collect();
-    let is_unreadable = |key: &String| computed.without_store.contains(key) || computed.hidden.contains(key);
-    let is_lost = |key: &&String| {
-        let mut stores = published.open_stores(key);
-        !is_unreadable(key)
-            && rows.is_gone(key) != Some(true)
-            && stores.any(|store| !shown.contains(&(key.as_str(), store)))
-    };
-    let lost: Vec<&String> = keys.iter().filter(is_lost).collect();
+    let mut lost = lost(keys, computed, published);
+    lost.retain(|key| rows.is_gone(key) != Some(true));
     if lost.is_empty() {
         return Ok(());
     }
@@ -57,6 +49,18 @@ pub(super) async fn find(
         computed.orders.extend(published.kept(&key, derived));
     }
     Ok(())
+}
+
+/// The keys among `keys` of the orders that are open for clients of a store, and that this store no longer gets.
+pub(super) fn lost<'a>(keys: &'a [String], computed: &Computed, published: &PublishedResults) -> Vec<&'a String> {
+    let shown = computed.orders.iter().filter(|order| order.status != HIDDEN);
+    let shown: HashSet<(&str, &str)> = shown.map(|order| (order.key.as_str(), order.store.as_str())).collect();
+    let is_lost = |key: &&String| {
+        let is_unreadable = computed.without_store.contains(*key) || computed.hidden.contains(*key);
+        let mut stores = published.open_stores(key);
+        !is_unreadable && stores.any(|store| !shown.contains(&(key.as_str(), store)))
+    };
+    keys.iter().filter(is_lost).collect()
 }
 
 /// Which rows of a table row level security hides from the role that runs the expressions.
@@ -103,11 +107,11 @@ impl HidingTables {
             row_policy::remedy("c.oid", "'r'", "r.oid", "orders.oid")
         );
         let signature = function::signature(source.id);
-        let names: Vec<TableName> = named.iter().filter_map(|name| TableName::read(name)).collect();
-        let schemas: Vec<&Option<String>> = names.iter().map(|name| &name.schema).collect();
-        let names: Vec<&str> = names.iter().map(|name| name.name.as_str()).collect();
+        let read: Vec<TableName> = named.iter().filter_map(|name| TableName::read(name)).collect();
+        let schemas: Vec<&Option<String>> = read.iter().map(|name| &name.schema).collect();
+        let bare: Vec<&str> = read.iter().map(|name| name.name.as_str()).collect();
         let rows = transaction
-            .query(&hidden, &[&signature, &source.mapping.table, &schemas, &names])
+            .query(&hidden, &[&signature, &source.mapping.table, &schemas, &bare])
             .await?;
         let (mut names, mut advice, mut reader): (Vec<&str>, Vec<String>, &str) = Default::default();
         for row in &rows {

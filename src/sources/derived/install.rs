@@ -10,13 +10,11 @@ use super::super::recorder::FunctionOwner;
 use super::super::trigger::body_of;
 use super::check::Checked;
 use super::kept_answer::ONLY_ANSWER;
+use super::missed::project_all;
 use super::{Derived, function, has_projection, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 use crate::infra::table_lock::Progress;
-
-/// SQL that makes the projector (a background task) compute all existing orders of the source `$1` again.
-pub(super) const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
 
 /// Installs the parts of a derived source that are missing or outdated. `reads_other_columns` is true if the source is
 /// new, was detached, or has changed. If it is true, or if a part was installed, the projector (a background task)
@@ -71,7 +69,7 @@ pub(in crate::sources) async fn install(
         transaction.batch_execute(&grant_sql(source)).await?;
     }
     if done.any() || reads_other_columns {
-        transaction.execute(ALL_ROWS, &[&source.0]).await?;
+        project_all(transaction, source).await?;
         transaction.execute(WATCHES, &[&source.0]).await?;
     }
     Ok(done)

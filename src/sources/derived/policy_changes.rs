@@ -1,14 +1,13 @@
 //! Notices that row level security changed. A policy may have hidden rows that the mapping's expressions read, and
 //! Postgres gives no error for a hidden row. So after each change of a policy, the orders are computed again.
 
-use super::install;
-use super::watch::AGAIN;
+use super::missed::{project_all, project_open};
 use crate::domain::event::SourceId;
 use crate::infra::db::{GenericClient, QueryError};
 
-/// Compares the policies of the tables that the expressions may read with those that the projector last saw. If they differ, puts into the queue
-/// that all orders of these sources are computed again. Returns whether they differ. The first call only remembers the
-/// policies. The caller must hold the projector's lease.
+/// Compares the policies of the tables that the expressions may read with those that the projector last saw. If they
+/// differ, puts into the queue that all orders of these sources are computed again. Returns whether they differ. The
+/// first call only remembers the policies. The caller must hold the projector's lease.
 pub(super) async fn notice(client: &impl GenericClient, sources: &[SourceId]) -> Result<bool, QueryError> {
     // The transaction id of a catalog row tells whether somebody changed the row, also if a later change undid it.
     const REMEMBER: &str = "with reader as materialized (select oid, rolsuper, rolbypassrls from pg_roles where oid in ( \
@@ -22,15 +21,14 @@ pub(super) async fn notice(client: &impl GenericClient, sources: &[SourceId]) ->
              before as (select policies from vestnik.vst_projector) \
          update vestnik.vst_projector p set policies = now.policies from now, before \
          where p.policies is distinct from now.policies returning before.policies is not null";
-    const EACH_ORDER: &str = "insert into vestnik.vst_change (source, watch) values ($1, $2)";
     let Some(row) = client.query_opt(REMEMBER, &[]).await? else {
         return Ok(false);
     };
     let are_changed: bool = row.try_get(0)?;
     if are_changed {
         for source in sources {
-            client.execute(EACH_ORDER, &[&source.0, &AGAIN]).await?;
-            client.execute(install::ALL_ROWS, &[&source.0]).await?;
+            project_open(client, *source).await?;
+            project_all(client, *source).await?;
         }
     }
     Ok(are_changed)

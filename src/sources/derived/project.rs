@@ -58,15 +58,18 @@ impl Publish<'_> {
         let Self::Existing { seen, is_written } = self else {
             return true;
         };
-        // Panels ring for a status that the mapping does not know, too.
-        let status = Status::from_name(status);
         is_new
             && match seen.heard(key, store) {
-                Heard::Nothing => is_written && status.is_none_or(Status::is_open),
+                Heard::Nothing => is_written && is_open(status),
                 Heard::Seen => false,
-                Heard::Removed => status.is_none_or(Status::is_open),
+                Heard::Removed => is_open(status),
             }
     }
+}
+
+/// Whether people still work on an order with this status. Panels also ring for a status that the mapping does not know.
+pub(super) fn is_open(status: &str) -> bool {
+    Status::from_name(status).is_none_or(Status::is_open)
 }
 
 /// An order in one store, with the values that the mapping's SQL expressions give now.
@@ -191,11 +194,10 @@ impl PublishedResults {
 
     /// The ids of the stores whose clients can see the order with this key, and where it is open.
     pub fn open_stores(&self, key: &str) -> impl Iterator<Item = &str> {
-        let is_open = |before: &Before| Status::from_name(&before.status).is_none_or(Status::is_open);
         let of_key = self
             .before
             .iter()
-            .filter(move |((known, _), before)| known == key && is_open(before));
+            .filter(move |((known, _), before)| known == key && is_open(&before.status));
         of_key.map(|((_, store), _)| store.as_str())
     }
 

@@ -1,5 +1,5 @@
-//! The orders that the changes in the queue `vst_change` affect, and those that are held back. The projector knows them while it computes all orders
-//! of a source again, because it must not publish these changes without an event.
+//! The orders that the changes in the queue `vst_change` affect, and those that are held back. The projector knows them
+//! while it computes all orders of a source again, because it must not publish these changes without an event.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -7,11 +7,9 @@ use super::super::catalog::Table;
 use super::super::mapping::Mapping;
 use super::super::repair::store_sql;
 use super::super::sql::ident;
+use super::seen_orders::SEARCHED_EVENTS;
 use super::watch::NO_KEY;
 use crate::domain::event::SourceId;
-
-/// Number of newest journal rows of the source in which the last event of each order is found.
-const SEARCHED_EVENTS: i64 = 100_000;
 
 /// The keys of the orders in the source's queue, and of those that wait for their items or their store.
 pub(in crate::sources) async fn keys(
