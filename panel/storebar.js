@@ -5,7 +5,8 @@ import { t } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
 import { unanswered } from "./orders.js";
 
-const bar = h("div", { id: "store-bar", class: "store-bar", role: "group" });
+// Hidden until the first call of `showStoreBar`: an empty bar would move the board by its margin for a moment.
+const bar = h("div", { id: "store-bar", class: "store-bar", role: "group", hidden: true });
 byId("main").before(bar);
 let shown = "";
 

@@ -24,21 +24,21 @@ fn every(interval: Duration) -> impl FnOnce(&mut Config) {
     move |config| config.ops.canary_interval = Some(interval)
 }
 
-/// Waits until `/readyz` reports `word` as the state of the canary, and returns the HTTP status of this response.
-async fn until_said(app: &App, word: &str) -> u16 {
+/// Waits until `/readyz` reports `word` as the state of the canary, with this HTTP status.
+async fn until_ready(app: &App, word: &str, status: u16) {
+    let mut answer = (0, String::new());
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
-            let (status, body) = app.get_ops("/readyz").await;
-            let body: Value = serde_json::from_str(&body).unwrap();
-            if body["canary"] == word {
-                return status;
+            answer = app.get_ops("/readyz").await;
+            if answer.0 == status && serde_json::from_str::<Value>(&answer.1).unwrap()["canary"] == word {
+                return;
             }
             look_again().await;
         }
     });
-    waited
-        .await
-        .unwrap_or_else(|_| panic!("the canary did not become {word:?}"))
+    if waited.await.is_err() {
+        panic!("the canary did not become {word:?} with {status}: {answer:?}");
+    }
 }
 
 async fn count(database: &Database, what: &str) -> i64 {
@@ -116,10 +116,10 @@ async fn a_canary_comes_back_and_only_the_operator_learns_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_canary_is_lost_the_node_is_not_ready_until_it_comes_back() {
     let app = App::start_with(every(SOON)).await;
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
     app.write("alter table vestnik.vst_canary disable trigger vestnik_record_insert")
         .await;
-    assert_eq!(until_said(&app, "lost").await, 503);
+    until_ready(&app, "lost", 503).await;
     app.until_metric("vestnik_canary_failures_total{why=\"lost\"}", |failures| {
         failures >= 1.0
     })
@@ -133,19 +133,19 @@ async fn where_the_canary_is_lost_the_node_is_not_ready_until_it_comes_back() {
     vestnik::migrate::run(&app.database.config(), &mut |_| ())
         .await
         .unwrap();
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_refuses_the_canary_is_named() {
     let app = App::start_with(every(SOON)).await;
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
     app.write("alter table vestnik.vst_canary rename to vst_elsewhere")
         .await;
-    assert_eq!(until_said(&app, "not_migrated").await, 503);
+    until_ready(&app, "not_migrated", 503).await;
     app.write("alter table vestnik.vst_elsewhere rename to vst_canary")
         .await;
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +178,7 @@ async fn the_rows_of_canaries_are_few_and_those_of_nodes_that_are_gone_go() {
     app.database
         .until("select count(*) = 1 and (select count(distinct store_id) = 1 from vestnik.vst_event) from vestnik.vst_canary")
         .await;
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +191,7 @@ async fn no_cursor_breaks_because_the_rows_of_canaries_are_removed() {
     // The panel's cursor covers only rows of canaries, and the engine has removed most of these rows.
     let cursor = app.panel("7", None).await.cursor;
     server.restart();
-    until_said(&app, "back").await;
+    until_ready(&app, "back", 200).await;
     app.database.until("select count(*) = 2 from vestnik.vst_lineage").await;
     // After 8 more canaries, the engine has removed every row from before the restart.
     app.database
@@ -221,7 +221,7 @@ async fn the_canary_passes_tls_a_list_of_hosts_and_the_proxy_protocol() {
         every(LONG)(config);
     })
     .await;
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +237,7 @@ async fn the_canary_comes_back_behind_a_transaction_pooler() {
     app.database
         .until("select count(*) >= 5 from vestnik.vst_event where source = 0")
         .await;
-    assert_eq!(until_said(&app, "back").await, 200);
+    until_ready(&app, "back", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
