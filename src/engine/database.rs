@@ -17,6 +17,7 @@ use crate::domain::event::StoreId;
 use crate::fanout::router::Router;
 use crate::fanout::session::Hub;
 use crate::feed::listener::{self, ListenState, ListenerSignals};
+use crate::feed::repeated_lookups::RepeatedLookups;
 use crate::feed::{Feed, FeedHealth};
 use crate::http::{self, Canary, CanaryReport, DatabaseContext, Loopback};
 use crate::infra::config::{Config, Notify};
@@ -143,6 +144,12 @@ impl SharedParts {
             lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
+        let repeated_lookups = RepeatedLookups {
+            sources: Arc::clone(&sources),
+            lookup: Arc::clone(&lookup),
+            router: Arc::clone(&router),
+        };
+        background.spawn(repeated_lookups.run(self.stop.clone()));
         background.spawn(maintenance::watch_health(
             Arc::clone(&health),
             Arc::clone(&router),

@@ -13,6 +13,7 @@ mod in_flight;
 mod large_transactions;
 pub mod listener;
 mod precise_sleep;
+pub mod repeated_lookups;
 #[cfg(test)]
 mod simulation;
 pub mod suppression_locks;
@@ -408,6 +409,7 @@ impl Feed {
             };
             let published = self.router.publish(epoch, events, before, after, &translation);
             if published != Err(NotLookedUp) {
+                self.lookup.remember_incomplete(&watched, &lookups);
                 break;
             }
         }

@@ -52,6 +52,9 @@ async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Resul
         ListResult::Page(page) => page,
         ListResult::UnknownBefore => return Err(ApiError::BadParameter("before", "the id of a row of this list")),
     };
+    for order in &page.incomplete {
+        hub.lookup.incomplete_orders.add(&access.store, order);
+    }
     let noun = match kind {
         SubjectKind::Order => "orders",
         SubjectKind::Booking => "bookings",

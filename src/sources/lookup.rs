@@ -10,14 +10,15 @@ use std::time::Duration;
 use crate::infra::db::Pool;
 use tokio::time::{Instant, timeout};
 
+use super::incomplete_orders::IncompleteOrders;
 use super::lookup_failure;
 use super::lookup_parts::{Part, Parts};
-use super::lookup_query::look_up;
+use super::lookup_query::{Failed, look_up};
 use super::lookup_results::Lookups;
 use super::overwrite_finder;
 use super::overwritten_answer::OverwrittenAnswer;
 use super::{Source, Sources};
-use crate::domain::event::{EventId, JournalEvent, SourceId};
+use crate::domain::event::{Body, EventId, JournalEvent, RowWrite, SourceId, SubjectId};
 use crate::infra::db::{self, QueryError};
 
 /// Time limit for each part of a source's look-up, which queries other tables for data of its orders. The limit is short
@@ -32,6 +33,8 @@ const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 /// Runs the look-ups of a database: queries that find data of orders in other tables, such as their items. After a
 /// failure, pauses the look-ups of the source.
 pub struct Lookup {
+    /// The orders that clients received without a part.
+    pub incomplete_orders: IncompleteOrders,
     pool: Pool,
     broken: Mutex<HashMap<(SourceId, Part), Instant>>,
 }
@@ -40,6 +43,7 @@ impl Lookup {
     /// Creates the `Lookup` for the database to which `pool` connects.
     pub fn new(pool: Pool) -> Self {
         Self {
+            incomplete_orders: IncompleteOrders::default(),
             pool,
             broken: Mutex::default(),
         }
@@ -50,7 +54,24 @@ impl Lookup {
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
         lookups.set_overwritten(self.overwritten(sources, events).await);
+        self.remember_incomplete(events, &lookups);
         lookups
+    }
+
+    /// Remembers the orders of these journal rows that clients receive without a part, because the look-up failed.
+    pub fn remember_incomplete(&self, events: &[&JournalEvent], lookups: &Lookups) {
+        for event in events {
+            let Body::Write(RowWrite {
+                source, key: Some(key), ..
+            }) = &event.body
+            else {
+                continue;
+            };
+            if let (true, Some(store)) = (lookups.has_failed(*source), &event.store) {
+                let (source, key) = (*source, Arc::clone(key));
+                self.incomplete_orders.add(store, &SubjectId { source, key });
+            }
+        }
     }
 
     /// Finds people's answers that the shop overwrote. `events` are the journal rows of the shop's writes. The map's
@@ -95,17 +116,20 @@ impl Lookup {
                 .unwrap_or(Err(db::Unanswered.into()))
             {
                 Ok(failed) => {
-                    for part in wanted.iter().filter(|part| failed.iter().all(|(bad, _)| bad != part)) {
+                    let is_broken =
+                        |part: Part| failed.iter().any(|failed| failed.part == part && failed.keys.is_none());
+                    for part in wanted.iter().filter(|part| !is_broken(*part)) {
                         self.set_broken(id, part, None);
                     }
-                    for (part, error) in failed {
-                        self.failed(source, part, &QueryError::Postgres(error)).await;
+                    for Failed { part, keys, error } in failed {
+                        self.failed(source, part, keys.as_deref(), &QueryError::Postgres(error))
+                            .await;
                     }
                 }
                 Err(error) => {
                     lookups.fail(id, wanted);
                     for part in wanted.iter() {
-                        self.failed(source, part, &error).await;
+                        self.failed(source, part, None, &error).await;
                     }
                 }
             }
@@ -113,14 +137,17 @@ impl Lookup {
         lookups
     }
 
-    /// Pauses a part of a source's look-up, because it failed, and reports the reason.
-    async fn failed(&self, source: &Source, part: Part, error: &QueryError) {
-        self.set_broken(source.id, part, Some(Instant::now()));
+    /// Reports why a part of a source's look-up failed. If it failed for all orders (`keys` is `None`), pauses it.
+    async fn failed(&self, source: &Source, part: Part, keys: Option<&[Arc<str>]>, error: &QueryError) {
+        if keys.is_none() {
+            self.set_broken(source.id, part, Some(Instant::now()));
+        }
         metrics::counter!("vestnik_source_lookup_failures_total").increment(1);
         let error = self.reason(error).await;
         tracing::error!(
             source = &*source.name,
             part = part.as_str(),
+            order = keys.and_then(|keys| keys.first()).map(|key| &**key),
             error,
             "items or details could not be looked up: orders are sent without them"
         );
@@ -156,18 +183,18 @@ impl Lookup {
         };
         match timeout(DEADLINE, self.pool.get()).await {
             Ok(Ok(client)) => lookup_failure::logged_reason(&*client, postgres).await,
-            Ok(Err(_)) | Err(_) => error.to_string(),
+            Ok(Err(_)) | Err(_) => db::reason_without_values(postgres),
         }
     }
 
-    /// Looks up the parts `wanted`. Returns the parts that failed, with the error of each.
+    /// Looks up the parts `wanted`. Returns what failed.
     async fn read(
         &self,
         source: &Source,
         keys: &[Arc<str>],
         wanted: Parts,
         lookups: &mut Lookups,
-    ) -> Result<Vec<(Part, tokio_postgres::Error)>, QueryError> {
+    ) -> Result<Vec<Failed>, QueryError> {
         let mut client = self.pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         let limits = format!(

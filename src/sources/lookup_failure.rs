@@ -55,17 +55,17 @@ pub(super) fn is_delayed(error: &tokio_postgres::Error) -> bool {
 pub async fn logged_reason(client: &impl GenericClient, error: &tokio_postgres::Error) -> String {
     match timeout(DEADLINE, reason(client, error)).await {
         Ok(Ok(reason)) => reason,
-        Ok(Err(_)) | Err(_) => db::reason(error),
+        Ok(Err(_)) | Err(_) => db::reason_without_values(error),
     }
 }
 
-/// The reason of a failed look-up in one line. If a right is missing, the line ends with its GRANT.
+/// The reason of a failed look-up in one line, without a customer's data. If a right is missing, the line ends with its GRANT.
 pub(super) async fn reason(
     client: &impl GenericClient,
     error: &tokio_postgres::Error,
 ) -> Result<String, tokio_postgres::Error> {
     const HERE: &str = "select quote_ident(current_user), coalesce(current_schema(), '')";
-    let reason = db::reason(error);
+    let reason = db::reason_without_values(error);
     if !is_denied(error) {
         return Ok(reason);
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::Source;
@@ -14,13 +15,28 @@ use super::sql::{details_sql, ident, path_array, value_text};
 use super::yes_no::says_no_sql;
 use crate::infra::db::GenericClient;
 
+/// Maximum number of statements of one part of a look-up. If the values of some orders make the statement fail, the
+/// further statements find these orders, so that all others get their data.
+const MOST_STATEMENTS: usize = 24;
+
 /// The result of a look-up of several orders.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The data as one JSON object for the key of each order that has any.
     pub orders: HashMap<String, String>,
-    /// The parts that failed, with the error of each. The data of these parts is missing in `orders`.
-    pub failed: Vec<(Part, tokio_postgres::Error)>,
+    /// What failed. The data of these parts is missing in `orders`.
+    pub failed: Vec<Failed>,
+}
+
+/// A part of a look-up that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// The part.
+    pub part: Part,
+    /// The keys of the orders whose values made the query fail. `None`: the query failed for all orders.
+    pub keys: Option<Vec<Arc<str>>>,
+    /// The error of the query.
+    pub error: tokio_postgres::Error,
 }
 
 /// Looks up the parts `wanted` of a source's orders in other tables. `keys` has the keys of the orders. If the query of
@@ -34,22 +50,69 @@ pub async fn look_up(
 ) -> Result<Found, tokio_postgres::Error> {
     let mut found = Found::default();
     for part in source.parts().iter().filter(|part| wanted.has(*part)) {
+        look_up_part(transaction, source, keys, part, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// Looks up one part. If the values of an order make the query fail, halves the orders until this order is alone.
+async fn look_up_part(
+    transaction: &impl GenericClient,
+    source: &Source,
+    keys: &[Arc<str>],
+    part: Part,
+    found: &mut Found,
+) -> Result<(), tokio_postgres::Error> {
+    let mut to_read = vec![keys];
+    let mut unread: Option<(Vec<Arc<str>>, tokio_postgres::Error)> = None;
+    let mut statements = 0;
+    while let Some(keys) = to_read.pop() {
         // The next savepoint of this name hides this one, and the end of the transaction releases both.
         transaction.batch_execute("savepoint vst_part").await?;
+        statements += 1;
         let rows = match part {
             Part::Details => details(transaction, source, keys).await,
             Part::Items => items(transaction, source, keys).await,
         };
-        match rows {
-            Ok(rows) => rows.into_iter().for_each(|row| found.add(part, row)),
-            Err(error) if error.as_db_error().is_some() => {
-                transaction.batch_execute("rollback to savepoint vst_part").await?;
-                found.failed.push((part, error));
+        let error = match rows {
+            Ok(rows) => {
+                rows.into_iter().for_each(|row| found.add(part, row));
+                continue;
             }
+            Err(error) if error.as_db_error().is_some() => error,
             Err(error) => return Err(error),
+        };
+        transaction.batch_execute("rollback to savepoint vst_part").await?;
+        if !is_of_values(&error) {
+            found.failed.push(Failed {
+                part,
+                keys: None,
+                error,
+            });
+            return Ok(());
+        }
+        if keys.len() > 1 && statements + to_read.len() < MOST_STATEMENTS {
+            let (first, last) = keys.split_at(keys.len() / 2);
+            to_read.extend([last, first]);
+        } else {
+            let known = unread.map(|(known, _)| known).unwrap_or_default();
+            unread = Some(([known, keys.to_vec()].concat(), error));
         }
     }
-    Ok(found)
+    if let Some((unread, error)) = unread {
+        // A query that fails for each of several orders is wrong itself.
+        let is_query = unread.len() == keys.len() && keys.len() > 1;
+        let keys = (!is_query).then_some(unread);
+        found.failed.push(Failed { part, keys, error });
+    }
+    Ok(())
+}
+
+/// Whether the values of some orders cause the error, such as a text that is no number. The query may work for other
+/// orders.
+fn is_of_values(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map_or("", SqlState::code);
+    code.starts_with("22") || error.code() == Some(&SqlState::CARDINALITY_VIOLATION)
 }
 
 impl Found {

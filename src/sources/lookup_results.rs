@@ -2,9 +2,10 @@
 //! `lookup` fills in the results. The modules `changes` and `translate` use them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::lookup_parts::{Part, Parts};
-use super::lookup_query::Found;
+use super::lookup_parts::Parts;
+use super::lookup_query::{Failed, Found};
 use super::overwritten_answer::OverwrittenAnswer;
 use crate::domain::event::{EventId, SourceId, SubjectId};
 
@@ -13,7 +14,10 @@ use crate::domain::event::{EventId, SourceId, SubjectId};
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
+    /// The parts that failed for all orders of a source.
     failed: HashMap<SourceId, Parts>,
+    /// The parts that failed for single orders, because of their values.
+    unread: HashMap<SubjectId, Parts>,
     /// The answers that the shop overwrote with an older status. The map's key is the id of the journal row of the
     /// shop's write.
     overwritten: HashMap<EventId, OverwrittenAnswer>,
@@ -37,14 +41,19 @@ pub enum LookupResult<'a> {
 }
 
 impl Lookups {
-    /// Adds the results of a source's look-up. Returns the parts that failed, with the error of each.
-    pub fn extend(&mut self, source: SourceId, found: Found) -> Vec<(Part, tokio_postgres::Error)> {
-        let orders = found.orders.into_iter().map(|(key, found)| {
-            let key = key.into();
-            (SubjectId { source, key }, found)
-        });
+    /// Adds the results of a source's look-up. Returns what failed.
+    pub fn extend(&mut self, source: SourceId, found: Found) -> Vec<Failed> {
+        let id = |key: Arc<str>| SubjectId { source, key };
+        let orders = found.orders.into_iter().map(|(key, found)| (id(key.into()), found));
         self.found.extend(orders);
-        self.fail(source, found.failed.iter().map(|(part, _)| *part).collect());
+        for Failed { part, keys, .. } in &found.failed {
+            match keys {
+                None => self.fail(source, [*part].into_iter().collect()),
+                Some(keys) => keys.iter().for_each(|key| {
+                    self.unread.entry(id(Arc::clone(key))).or_default().extend([*part]);
+                }),
+            }
+        }
         found.failed
     }
 
@@ -67,16 +76,29 @@ impl Lookups {
         self.overwritten.get(&row)
     }
 
+    /// Whether a part failed for all orders of this source.
+    pub fn has_failed(&self, source: SourceId) -> bool {
+        self.failed.contains_key(&source)
+    }
+
+    /// The parts of this order that failed.
+    pub fn failed(&self, subject: &SubjectId) -> Parts {
+        let mut failed = self.failed.get(&subject.source).copied().unwrap_or_default();
+        failed.extend(self.unread.get(subject).into_iter().flat_map(|parts| parts.iter()));
+        failed
+    }
+
     /// The look-up's result for this order.
     pub fn get(&self, subject: &SubjectId) -> LookupResult<'_> {
         let found = self.found.get(subject).map(String::as_str);
-        match (found, self.failed.get(&subject.source)) {
-            (found, Some(failed)) => LookupResult::Incomplete {
+        let failed = self.failed(subject);
+        match found {
+            found if !failed.is_empty() => LookupResult::Incomplete {
                 found: found.unwrap_or("{}"),
-                failed: *failed,
+                failed,
             },
-            (Some(found), None) => LookupResult::Found(found),
-            (None, None) => LookupResult::Nothing,
+            Some(found) => LookupResult::Found(found),
+            None => LookupResult::Nothing,
         }
     }
 }

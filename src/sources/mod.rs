@@ -15,6 +15,7 @@ mod check_lists;
 pub mod derived;
 pub mod health;
 pub mod incomplete_events;
+pub mod incomplete_orders;
 mod install;
 mod items;
 mod items_table;

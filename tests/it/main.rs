@@ -24,6 +24,7 @@ mod documents;
 mod erasure;
 mod escalation;
 mod escalation_webhook;
+mod failing_lookups;
 mod faults;
 mod field_cases;
 mod fuzz;

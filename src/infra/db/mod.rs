@@ -6,6 +6,7 @@
 
 mod address;
 mod client;
+mod error_text;
 mod flight;
 mod generic;
 mod libpq;
@@ -20,6 +21,7 @@ mod verifier;
 
 pub use address::Address;
 pub use client::{Client, Transaction};
+pub use error_text::{reason, reason_without_values};
 pub use flight::Rows;
 pub use generic::GenericClient;
 pub use libpq::Surroundings;
@@ -79,20 +81,6 @@ pub enum Error {
          Postgres' direct address"
     )]
     Pooled,
-}
-
-/// Returns the text of an error from Postgres or the operating system, in one line. If Postgres gives a hint, the text
-/// contains the hint.
-pub fn reason(error: &tokio_postgres::Error) -> String {
-    use std::error::Error as _;
-    match (error.as_db_error(), error.source()) {
-        (Some(db), _) => match db.hint() {
-            Some(hint) => format!("{} ({}): {hint}", db.message(), db.code().code()),
-            None => format!("{} ({})", db.message(), db.code().code()),
-        },
-        (None, Some(source)) => source.to_string(),
-        (None, None) => error.to_string(),
-    }
 }
 
 /// Returns the text of a connection error for the operator. If TLS is the cause, the text says how to correct the

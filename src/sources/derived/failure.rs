@@ -41,7 +41,7 @@ impl Failure {
         Self {
             key: key.to_owned(),
             place: function::place(derived, name),
-            reason: without_values(error),
+            reason: db::reason_without_values(error),
         }
     }
 
@@ -77,7 +77,7 @@ impl Failure {
         Self {
             key: NO_ORDER.to_owned(),
             place: place_of_watch(table),
-            reason: without_values(error),
+            reason: db::reason_without_values(error),
         }
     }
 }
@@ -96,23 +96,6 @@ impl fmt::Display for Failure {
 /// that a row of the table affects.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
-}
-
-/// The text of an error of Postgres. In errors about data (SQLSTATE class 22), quoted values are removed, because they
-/// may be a customer's data. An invalid enum word stays, because it comes from the mapping.
-fn without_values(error: &tokio_postgres::Error) -> String {
-    let reason = db::reason(error);
-    let is_of_data = error.code().is_some_and(|code| code.code().starts_with("22"));
-    match is_of_data && !reason.starts_with("invalid input value for enum") {
-        true => unquoted(&reason),
-        false => reason,
-    }
-}
-
-fn unquoted(text: &str) -> String {
-    let parts = text.split('"').enumerate();
-    let parts: Vec<&str> = parts.map(|(at, part)| if at % 2 == 0 { part } else { "..." }).collect();
-    parts.join("\"")
 }
 
 /// Saves the failures of the orders with these keys, and deletes earlier failures that no longer occur. `unseen` has
@@ -303,17 +286,4 @@ async fn hidden_lines(client: &impl GenericClient, source: SourceId) -> Result<V
         })
     };
     rows.iter().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_about_data_is_told_without_the_data() {
-        assert_eq!(
-            unquoted("invalid input syntax for type integer: \"Anna\" (22P02)"),
-            "invalid input syntax for type integer: \"...\" (22P02)"
-        );
-    }
 }

@@ -14,20 +14,28 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::lookup_failure::logged_reason;
-use crate::sources::lookup_query::look_up;
+use crate::sources::lookup_query::{Failed, look_up};
 use crate::sources::lookup_results::{LookupResult, Lookups};
 use crate::sources::{Context, Sources};
 
 /// Number of a store's newest journal rows that are searched for the events that announced the listed orders.
 const SCANNED_EVENTS: i64 = 5000;
 
-/// The JSON object of each row: the order, the event that announced the order, and a person's last answer to the order.
+/// The orders of a page.
+pub(super) struct Entries {
+    /// The JSON object of each row: the order, the event that announced the order, and a person's last answer.
+    pub rows: Vec<Map<String, Value>>,
+    /// The orders that come without their items or details, because the look-up failed.
+    pub incomplete: Vec<SubjectId>,
+}
+
+/// Builds the JSON objects of these rows.
 pub(super) async fn entries(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     store: &StoreId,
     rows: Vec<Row<'_>>,
-) -> Result<Vec<Map<String, Value>>, Error> {
+) -> Result<Entries, Error> {
     let mut lookups = Lookups::default();
     for source in sources.all().into_iter().filter(|source| source.mapping.needs_lookup()) {
         let keys: Vec<Arc<str>> = rows
@@ -39,11 +47,12 @@ pub(super) async fn entries(
             continue;
         }
         let found = look_up(transaction, source, &keys, source.parts()).await?;
-        for (part, error) in lookups.extend(source.id, found) {
+        for Failed { part, keys, error } in lookups.extend(source.id, found) {
             let error = logged_reason(transaction, &error).await;
             tracing::warn!(
                 source = &*source.name,
                 part = part.as_str(),
+                order = keys.as_deref().and_then(|keys| keys.first()).map(|key| &**key),
                 error,
                 "a list has orders without their items or details"
             );
@@ -52,11 +61,12 @@ pub(super) async fn entries(
     let events = new_events(transaction, sources, store, &rows).await?;
     let answers = answers(transaction, store, &rows).await?;
     let currency = sources.currency_of(store);
+    let id_of = |row: &Row<'_>| SubjectId {
+        source: row.source.id,
+        key: row.key.as_str().into(),
+    };
     let one = |row: &Row<'_>| {
-        let id = SubjectId {
-            source: row.source.id,
-            key: row.key.as_str().into(),
-        };
+        let id = id_of(row);
         let lookup: LookupResult<'_> = lookups.get(&id);
         let mut subject = row.source.translate(&row.key, &row.data, Context { currency, lookup });
         let answer = answers.get(&id);
@@ -74,7 +84,11 @@ pub(super) async fn entries(
         json.extend(answer.map(|answer| ("answer".to_owned(), answer.clone())));
         json
     };
-    Ok(rows.iter().map(one).collect())
+    let failed = rows.iter().filter(|row| lookups.has_failed(row.source.id));
+    Ok(Entries {
+        incomplete: failed.map(id_of).collect(),
+        rows: rows.iter().map(one).collect(),
+    })
 }
 
 /// The event that announced each of these orders to clients, and whether a person has acknowledged the event. The

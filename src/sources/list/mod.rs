@@ -12,11 +12,11 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Source, Sources};
-use crate::domain::event::StoreId;
+use crate::domain::event::{StoreId, SubjectId};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db;
 use crate::journal;
-use entry::entries;
+use entry::{Entries, entries};
 pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
 use table::{Anchor, SourceTable};
@@ -72,6 +72,8 @@ pub struct ListPage {
     pub more: bool,
     /// The names of the sources that could not be read. The page lacks their orders.
     pub unavailable: Vec<String>,
+    /// The orders that come without their items or details, because the look-up failed.
+    pub incomplete: Vec<SubjectId>,
 }
 
 /// The result of reading a page.
@@ -176,7 +178,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     let (rows, more) = merged(parts, query.limit);
     db::read_by_index(&transaction).await?;
-    let rows = entries(&mut transaction, sources, query.store, rows).await?;
+    let Entries { rows, incomplete } = entries(&mut transaction, sources, query.store, rows).await?;
     transaction.commit().await?;
     unavailable.sort();
     unavailable.dedup();
@@ -185,6 +187,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
         cursor,
         more,
         unavailable,
+        incomplete,
     }))
 }
 
