@@ -141,6 +141,14 @@ create table vestnik.vst_lineage (
 create unique index vst_lineage_in_force on vestnik.vst_lineage ((true)) where through is null;
 insert into vestnik.vst_lineage default values;
 
+-- Skips event ids when a line of history begins. It runs with the rights of its owner, so that the role of `vestnik serve`
+-- needs no right to set the sequence.
+create function vestnik.vst_skip_event_ids(skipped bigint) returns bigint
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    select pg_catalog.setval('vestnik.vst_event_id_seq', last_value + greatest(skipped, 0)) from vestnik.vst_event_id_seq
+$$;
+revoke all on function vestnik.vst_skip_event_ids(bigint) from public;
+
 -- Functions are code, not history: each file of triggers/ is applied again when its text changed.
 create table vestnik.vst_code (
     file        text        not null primary key,

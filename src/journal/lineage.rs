@@ -160,7 +160,7 @@ async fn begin_line(client: &mut Client, cursors: EarlierCursors) -> Result<(), 
     const FORGET: &str =
         "delete from vestnik.vst_lineage where through < (select trimmed_through from vestnik.vst_retention)";
     let skip_ids = format!(
-        "select setval('vestnik.vst_event_id_seq', (select last_value from vestnik.vst_event_id_seq) + {FREE_IDS} \
+        "select vestnik.vst_skip_event_ids({FREE_IDS} \
          + {FREE_IDS_A_SECOND} * least({LOST_SECONDS}, greatest(0, extract(epoch from clock_timestamp() - coalesce( \
            (select at from vestnik.vst_event where at < greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()) order by xid desc limit 1), \
            clock_timestamp()))::bigint)))"

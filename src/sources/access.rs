@@ -64,11 +64,8 @@ impl Access {
 
 /// The columns of the shop's table that Vestnik updates when a person changes an order's status.
 fn written(mapping: &Mapping) -> Vec<&str> {
-    let answer = &mapping.answer;
-    let optional = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes];
-    std::iter::once(&mapping.status.column.name)
-        .chain(optional.into_iter().flatten())
-        .map(String::as_str)
+    std::iter::once(mapping.status.column.name.as_str())
+        .chain(mapping.answer.columns().map(|(_, name)| name))
         .collect()
 }
 

@@ -271,11 +271,9 @@ async fn incomplete(
 /// Reports columns that the mapping names for people's answers but that the table lacks. When Vestnik saves an answer,
 /// it skips such a column without an error.
 fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
-    let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
-    let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes]
-        .into_iter()
-        .flatten();
-    for name in written.filter(|name| table.column(name).is_none() && !recorded.contains(&name.as_str())) {
+    let recorded = mapping.recorded_columns();
+    let written = mapping.answer.columns().map(|(_, name)| name);
+    for name in written.filter(|name| table.column(name).is_none() && !recorded.contains(name)) {
         health.troubles.push(format!(
             "it has no column {name} any more, which answers leave out: `vestnik source edit {}` says which one stands for it",
             kept.name

@@ -217,6 +217,9 @@ pub struct Mapping {
     pub answer: Answer,
     /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: there is no such query.
     pub details: Option<String>,
+    /// The IANA name of the zone of times in the result of `details` that name no zone: the zone of `due_at`, or that of
+    /// the mapping.
+    pub details_zone: String,
     /// The SQL part of a derived mapping, whose values come from SQL expressions. Then all fields except `table`
     /// describe the projection table, where the results are saved. `None`: every value is a column of the shop's row.
     pub derived: Option<Box<Derived>>,

@@ -82,18 +82,17 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     if let StoreRef::Column(name) = &mapping.store {
         findings.problems.extend(missing("store", name));
     }
-    let answer = &mapping.answer;
     let mut seen = Vec::new();
-    for (key, name) in [
-        ("updated_at", &answer.updated_at),
-        ("accepted_at", &answer.accepted_at),
-        ("reason", &answer.reason),
-        ("minutes", &answer.minutes),
-    ] {
-        if let Some(name) = name {
-            findings.problems.extend(missing(&format!("answer.{key}"), name));
-            seen.push(Column::whole(name));
-        }
+    for (key, name) in mapping.answer.columns() {
+        findings.problems.extend(missing(&format!("answer.{key}"), name));
+        seen.push(Column::whole(name));
+    }
+    let version = mapping.answer.version.as_ref().and_then(|name| table.column(name));
+    if let Some(column) = version.filter(|column| !matches!(&*column.base, "smallint" | "integer" | "bigint")) {
+        findings.problems.push(format!(
+            "answer.version: {} is of type {}: each answer adds 1 to it, so it must be a whole number",
+            column.name, column.base
+        ));
     }
     for column in mapping.columns() {
         if seen.contains(column) {

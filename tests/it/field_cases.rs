@@ -628,8 +628,9 @@ pub async fn engine_role(database: &Database, role: &str, rights: &str) -> Strin
     let client = database.session().await;
     let sql = format!(
         "do $$ begin create role {role} login; exception when duplicate_object then null; end $$; \
-         grant all on schema vestnik to {role}; grant all on all tables in schema vestnik to {role}; \
-         grant all on all sequences in schema vestnik to {role}; {}",
+         grant usage on schema vestnik to {role}; \
+         grant select, insert, update, delete on all tables in schema vestnik to {role}; \
+         grant usage on all sequences in schema vestnik to {role}; grant execute on all functions in schema vestnik to {role}; {}",
         rights.replace("ROLE", role)
     );
     client.batch_execute(&sql).await.unwrap();

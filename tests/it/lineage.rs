@@ -8,6 +8,7 @@ use vestnik::domain::store_set::StoreSet;
 use vestnik::infra::db;
 use vestnik::journal::{self, Page, Reader, Start};
 
+use crate::field_cases::engine_role;
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::{Database, Server};
 
@@ -98,6 +99,25 @@ async fn a_restart_that_loses_nothing_keeps_every_cursor_and_every_session() {
     }
     let cursor = event["cursor"].as_str().unwrap();
     assert_eq!(told(&app.database, cursor).await.map(|ids| ids.len()), Ok(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_only_the_documented_rights_goes_on_after_a_restart_of_postgres() {
+    let mut server = Server::start(&[]);
+    let database = Database::on(&server).await;
+    let url = engine_role(
+        &database,
+        "vestnik_test_restart",
+        "grant select, update on orders to ROLE",
+    )
+    .await;
+    let app = App::start_on(Database::at(url.into()), |_| ()).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    server.restart();
+    write(&database, 1).await;
+    for _ in 0..5 {
+        assert_eq!(panel.event().await["type"], "new_order");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

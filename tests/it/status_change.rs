@@ -40,8 +40,8 @@ const STATUSES: [&str; 7] = [
 ];
 
 /// A database, with the pool and the sources of a node.
-struct Shop {
-    database: Database,
+pub struct Shop {
+    pub database: Database,
     pool: Pool,
     sources: std::sync::Arc<Sources>,
 }
@@ -51,7 +51,7 @@ impl Shop {
         Self::of(Database::fresh().await).await
     }
 
-    async fn of(database: Database) -> Self {
+    pub async fn of(database: Database) -> Self {
         let pool = db::pool(&database.config().database).unwrap();
         let sources = database.sources().await.current();
         Self {
@@ -61,11 +61,11 @@ impl Shop {
         }
     }
 
-    async fn run(&self, sql: &str) {
+    pub async fn run(&self, sql: &str) {
         self.database.client().await.batch_execute(sql).await.unwrap();
     }
 
-    async fn change(&self, change: &StatusChange<'_>) -> StatusChangeOutcome {
+    pub async fn change(&self, change: &StatusChange<'_>) -> StatusChangeOutcome {
         change_status(&self.pool, &self.sources, &shop_api(), change, ())
             .await
             .unwrap()
@@ -78,7 +78,7 @@ fn shop_api() -> ShopApi {
     ShopApi::new(config.webhook, &config.answers).unwrap()
 }
 
-fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> StatusChange<'a> {
+pub fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> StatusChange<'a> {
     StatusChange {
         request: None,
         store,
@@ -96,7 +96,7 @@ fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> Status
     }
 }
 
-fn current(source: &str, status: &str, by: Option<&str>) -> CurrentStatus {
+pub fn current(source: &str, status: &str, by: Option<&str>) -> CurrentStatus {
     CurrentStatus {
         source: source.into(),
         status: Status::from_name(status).unwrap(),
@@ -106,7 +106,7 @@ fn current(source: &str, status: &str, by: Option<&str>) -> CurrentStatus {
     }
 }
 
-fn done(source: &str, previous: &str) -> StatusChangeOutcome {
+pub fn done(source: &str, previous: &str) -> StatusChangeOutcome {
     StatusChangeOutcome::Done {
         source: source.into(),
         previous: Status::from_name(previous).unwrap(),
@@ -127,7 +127,7 @@ fn is_allowed(kind: SubjectKind, from: &str, to: &str, delivered: bool) -> bool 
     })
 }
 
-async fn text(database: &Database, sql: &str) -> String {
+pub async fn text(database: &Database, sql: &str) -> String {
     database
         .client()
         .await

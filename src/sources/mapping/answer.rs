@@ -18,6 +18,9 @@ pub struct Answer {
     pub reason: Option<String>,
     /// The column that receives the promised preparation time, in minutes. `None`: Vestnik does not write the minutes.
     pub minutes: Option<String>,
+    /// The column that counts the writes of the row, which the application compares before it saves (optimistic
+    /// locking). Each answer raises it by one. `None`: Vestnik does not write it.
+    pub version: Option<String>,
     /// The SQL function of the shop that Vestnik calls instead of an UPDATE. The function's parameters are key, status,
     /// reason, minutes, by. `None`: the shop has no such function.
     pub function: Option<String>,
@@ -29,6 +32,19 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The columns that an answer writes beside the status. Each comes with its key in the section `[answer]`.
+    pub fn columns(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("updated_at", &self.updated_at),
+            ("accepted_at", &self.accepted_at),
+            ("reason", &self.reason),
+            ("minutes", &self.minutes),
+            ("version", &self.version),
+        ]
+        .into_iter()
+        .filter_map(|(key, column)| Some((key, column.as_deref()?)))
+    }
+
     /// Whether a function or API of the shop changes the status. If it does, the mapping needs no words for statuses.
     pub fn has_own_words(&self) -> bool {
         self.function.is_some() || self.url.is_some()

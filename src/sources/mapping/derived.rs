@@ -175,6 +175,7 @@ impl Derived {
                 ..Answer::default()
             },
             details: None,
+            details_zone: self.zone.clone(),
             derived: Some(Box::new(self)),
         }
     }

@@ -65,6 +65,7 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     }
     let items = top.below("items").and_then(items);
     let extra = top.below("extra").map_or_else(Vec::new, extra);
+    let details_zone = fields.due_at.as_ref().map_or(&zone, |due| &due.zone).clone();
     let created_zone = fields.created_at.as_ref().map_or(zone, |created| created.zone.clone());
     let answer = match top.below("answer") {
         Some(section) => answer(section, &created_zone),
@@ -95,6 +96,7 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
         extra,
         answer,
         details,
+        details_zone,
         derived: None,
     })
 }
@@ -298,7 +300,7 @@ fn extra(mut section: Section<'_>) -> Vec<(String, Column)> {
 
 fn answer(mut section: Section<'_>, usual_zone: &str) -> Answer {
     let url = section.address("url");
-    let written = ["function", "updated_at", "accepted_at"];
+    let written = ["function", "updated_at", "accepted_at", "version"];
     if let Some(other) = written
         .iter()
         .find(|other| url.is_some() && section.table.contains_key(**other))
@@ -314,6 +316,7 @@ fn answer(mut section: Section<'_>, usual_zone: &str) -> Answer {
         accepted_at: section.text("accepted_at"),
         reason: section.text("reason"),
         minutes: section.text("minutes"),
+        version: section.text("version"),
         function: section.text("function"),
         zone: section.zone(usual_zone),
     };

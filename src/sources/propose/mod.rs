@@ -243,6 +243,7 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
     reasons::find(columns, draft);
     draft.answer_with("minutes", columns.take(synonyms::MINUTES, is_whole));
+    draft.answer_with("version", columns.take(synonyms::VERSIONS, is_whole));
 }
 
 /// Handles a column that is called `name`. It may hold the customer's name, or the order's number or title. If another

@@ -157,6 +157,8 @@ pub const MINUTES: &[&str] = &[
 pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified_on", "modified", "last_modified", "last_modified_at",
     "last_updated", "last_updated_at", "last_update", "date_updated", "date_modified", "modified_date", "modified_time", "modified_ts", "updated_time", "updated_ts",
     "updated_date", "update_time", "update_date", "update_at", "write_date", "updatedat", "updatedon", "modifiedat", "datemodified", "обновлен", "обновлено"];
+/// The count of a row's writes, for optimistic locking.
+pub const VERSIONS: &[&str] = &["lock_version", "row_version", "optimistic_lock", "opt_lock", "version"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "accepted_on", "confirmed_on", "accepted_time", "confirmed_time", "accepted_ts", "принят_в"];
 /// Names of other columns that are useful in a kitchen. The proposal makes these columns extra fields.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];

@@ -49,9 +49,11 @@ pub struct AnswerTable {
 
 /// A column of the shop's table.
 pub struct AnswerColumn {
-    name: String,
+    pub name: String,
     /// The column's type in SQL, with its precision.
     pub kind: String,
+    /// Whether the column may be null.
+    pub is_nullable: bool,
     /// Whether the column's type is one of Postgres' string types, such as `text` or `varchar`.
     is_text: bool,
 }
@@ -181,7 +183,7 @@ async fn answer_table(
     transaction: &Transaction<'_>,
     source: &Source,
 ) -> Result<Option<AnswerTable>, tokio_postgres::Error> {
-    const COLUMNS: &str = "select attname::text, format_type(atttypid, null), format_type(atttypid, atttypmod), typcategory = 'S' \
+    const COLUMNS: &str = "select attname::text, format_type(atttypid, null), format_type(atttypid, atttypmod), typcategory = 'S', not attnotnull \
          from pg_attribute join pg_type t on t.oid = atttypid where attrelid = to_regclass($1) and attnum > 0 and not attisdropped";
     let rows = transaction.query_typed(COLUMNS, &[(&source.table, Type::TEXT)]).await?;
     let mut columns = Vec::with_capacity(rows.len());
@@ -195,6 +197,7 @@ async fn answer_table(
             name,
             kind: row.try_get(2)?,
             is_text: row.try_get(3)?,
+            is_nullable: row.try_get(4)?,
         });
     }
     Ok(key.map(|key| AnswerTable { key, columns }))

@@ -10,24 +10,21 @@ mod promise;
 mod refusal;
 pub(super) mod request;
 mod shop_api;
+mod step_back;
 mod write;
-
-use tokio_postgres::types::Type;
 
 use super::Sources;
 use super::derived;
-use super::lookup_results::Lookups;
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
-use crate::journal;
 use answer_error::{is_broken_statement, is_denied, is_locked};
 use current_order::{CurrentOrder, find};
-use refusal::NO_ROW;
+use refusal::{NO_ROW, PUT_BACK};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
-use write::{call, earlier, note, update};
+use write::{call, earlier, is_put_back, note, update};
 
 /// Maximum length of the shop's error message for a person, in characters.
 const REFUSAL_CHARACTERS: usize = 200;
@@ -251,9 +248,12 @@ async fn apply(
         return Ok(StatusChangeOutcome::Already(current_order.current_status()).into());
     }
     let expected = change.from.is_none_or(|from| from == now);
-    let may = expected
-        && (current_order.subject.next().contains(&to)
-            || may_return(transaction, sources, current_order, change).await?);
+    let is_next = current_order.subject.next().contains(&to);
+    let step_back = match expected && !is_next {
+        true => step_back::find(transaction, sources, current_order, change).await?,
+        false => None,
+    };
+    let may = expected && (is_next || step_back.is_some());
     let mapping = &current_order.source.mapping;
     // A function or API of the shop may accept a status that has no word in the mapping. It then receives Vestnik's
     // name of the status.
@@ -282,7 +282,18 @@ async fn apply(
             super::derived::answer(transaction, current_order.source, derived, from, change).await?
         }
         (None, Some(function)) => call(transaction, function, word, change).await?,
-        (None, None) => update(transaction, current_order, word, change).await?,
+        (None, None) => {
+            let changed = update(transaction, current_order, word, step_back.as_ref(), change).await?;
+            if changed && is_put_back(transaction, current_order, word, change).await? {
+                return Ok(StatusChangeOutcome::Refused {
+                    current: current_order.current_status(),
+                    message: None,
+                    rule: Some(PUT_BACK),
+                }
+                .into());
+            }
+            changed
+        }
     };
     if !changed {
         return Ok(nothing_changed(transaction, sources, current_order, change)
@@ -316,51 +327,4 @@ async fn nothing_changed(
         Some(now) if now.subject.status == change.to => StatusChangeOutcome::Already(now.current_status()),
         Some(now) => StatusChangeOutcome::Overtaken(now.current_status()),
     })
-}
-
-/// Whether the request may undo the order's last status change and restore the status before it. A status change that
-/// is older than `change.step_back` cannot be undone.
-async fn may_return(
-    transaction: &Transaction<'_>,
-    sources: &Sources,
-    current_order: &CurrentOrder<'_>,
-    change: &StatusChange<'_>,
-) -> Result<bool, QueryError> {
-    let can_return = |now: Status| now.can_return_to(change.to, change.kind, current_order.subject.words);
-    let now = current_order.subject.status;
-    if now != Status::Cancelled && !can_return(now) {
-        return Ok(false);
-    }
-    let derived = current_order.source.mapping.derived.as_ref();
-    if derived.is_some_and(|derived| !derived.can_take_back(now, change.to)) {
-        return Ok(false);
-    }
-    let events = journal::newest_of(transaction, change.store, &[change.key], SCANNED_EVENTS).await?;
-    let events: Vec<_> = events.iter().collect();
-    let mut last = None;
-    for event in sources.partner_events(&events, &Lookups::default()) {
-        let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
-        let is_this = event
-            .subject
-            .as_ref()
-            .is_some_and(|subject| subject.id == current_order.subject.id);
-        if let (true, Some(previous)) = (is_this, data["previous_status"].as_str()) {
-            last = Some((Status::from_name(previous), data["by"].is_string(), event.at));
-        }
-    }
-    let Some((previous, was_pressed, at)) = last else {
-        return Ok(false);
-    };
-    // If the shop has one word for rejected and cancelled, a rejected order has the status cancelled. So a cancelled
-    // order may return to its earlier status only if a person pressed a button, because that may have been a rejection.
-    // If the shop itself cancelled the order, it stays cancelled.
-    if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
-        return Ok(false);
-    }
-    const AGE: &str = "select extract(epoch from clock_timestamp() - $1::timestamptz)::float8";
-    let age: f64 = transaction
-        .query_typed_one(AGE, &[(&at, Type::TIMESTAMPTZ)])
-        .await?
-        .try_get(0)?;
-    Ok(previous == Some(change.to) && age <= change.step_back.as_secs_f64())
 }

@@ -38,7 +38,7 @@ pub async fn promise(
             true
         }
         (None, Some(function)) => call(transaction, function, word, change).await?,
-        (None, None) => update(transaction, current_order, word, change).await?,
+        (None, None) => update(transaction, current_order, word, None, change).await?,
     };
     if !written {
         return Ok(StatusChangeOutcome::Refused {

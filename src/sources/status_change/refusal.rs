@@ -25,6 +25,9 @@ pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::
 pub(super) const NO_ROW: &str =
     "no row of its table changed, because of row level security, a trigger, or the condition of the answer's statement";
 
+/// The text for people if a trigger of the shop undid their answer without an error.
+pub(super) const PUT_BACK: &str = "a trigger of its table put the earlier status back";
+
 /// The kind of rule that caused an error of Postgres, as a text for people. The text contains no name from the shop's
 /// database.
 fn rule_of(error: &tokio_postgres::Error) -> Option<&'static str> {

@@ -5,6 +5,7 @@ use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::current_order::{AnswerColumn, CurrentOrder, store_is};
+use super::step_back::StepBack;
 use super::{StatusChange, StatusChangeOutcome};
 use crate::domain::status::Status;
 use crate::sources::Source;
@@ -16,25 +17,52 @@ pub async fn update(
     transaction: &Transaction<'_>,
     current_order: &CurrentOrder<'_>,
     word: &str,
+    step_back: Option<&StepBack>,
     change: &StatusChange<'_>,
 ) -> Result<bool, tokio_postgres::Error> {
-    let sql = update_sql(current_order, change.to);
+    let sql = update_sql(current_order, change.to, step_back);
     let reason = change.reason.unwrap_or_default().as_bytes();
-    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+    let before = step_back.and_then(|step_back| step_back.before.as_deref());
+    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
         (&change.key, Type::TEXT),
         (&change.store.as_str(), Type::TEXT),
         (&word, Type::TEXT),
         (&current_order.word, Type::TEXT),
         (&reason, Type::BYTEA),
         (&change.minutes, Type::INT4),
+        (&before, Type::TEXT),
     ];
     let row = transaction.query_typed_opt(&sql, &parameters).await?;
     Ok(row.is_some())
 }
 
+/// Whether the row has its earlier status again after the UPDATE wrote `word`: a trigger of the shop put it back.
+pub async fn is_put_back(
+    transaction: &Transaction<'_>,
+    current_order: &CurrentOrder<'_>,
+    word: &str,
+    change: &StatusChange<'_>,
+) -> Result<bool, tokio_postgres::Error> {
+    let source = current_order.source;
+    let status = &source.mapping.status.column;
+    let sql = format!(
+        "select {} from {} t where {} and t.{}::text = $1",
+        value_text(&status.name, &status.path),
+        source.table,
+        current_order.table.key.is("t", "$1"),
+        ident(&source.mapping.key),
+    );
+    // A row that this role may not see after the UPDATE has gone on to another status.
+    let Some(row) = transaction.query_typed_opt(&sql, &[(&change.key, Type::TEXT)]).await? else {
+        return Ok(false);
+    };
+    let now: Option<String> = row.try_get(0)?;
+    Ok(now == current_order.word && now.as_deref() != Some(word))
+}
+
 /// The UPDATE statement for the shop's row. The statement uses every parameter, even if the mapping has no column for
 /// the value. Otherwise Postgres could not infer the type of the parameter.
-fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
+fn update_sql(current_order: &CurrentOrder<'_>, to: Status, step_back: Option<&StepBack>) -> String {
     let mapping = &current_order.source.mapping;
     let (answer, table) = (&mapping.answer, &current_order.table);
     let now = |kind: &str| match kind.starts_with("timestamp") && kind.contains("without") {
@@ -56,15 +84,26 @@ fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     if to == Status::Preparing && current_order.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
-    put(&answer.reason, &|name, column| {
-        format!(
-            "coalesce({}, t.{name})",
-            column.of_text("nullif(vestnik.vst_storable($5), '')")
-        )
-    });
-    put(&answer.minutes, &|name, column| {
-        format!("coalesce($6::{}, t.{name})", column.kind)
-    });
+    put(&answer.version, &|name, _| format!("t.{name} + 1"));
+    let is_rejected = matches!(current_order.subject.status, Status::Rejected | Status::Cancelled);
+    match step_back {
+        Some(step_back) if is_rejected => put(&answer.reason, &|name, column| step_back.restored(name, column)),
+        _ => put(&answer.reason, &|name, column| {
+            format!(
+                "coalesce({}, t.{name})",
+                column.of_text("nullif(vestnik.vst_storable($5), '')")
+            )
+        }),
+    }
+    match step_back {
+        Some(step_back) if to == Status::Pending => {
+            put(&answer.minutes, &|name, column| step_back.restored(name, column));
+            put(&answer.accepted_at, &|name, column| step_back.restored(name, column));
+        }
+        _ => put(&answer.minutes, &|name, column| {
+            format!("coalesce($6::{}, t.{name})", column.kind)
+        }),
+    }
     let status = &mapping.status.column;
     let (name, column) = (ident(&status.name), table.column(&status.name));
     set.push(match status.path.is_empty() {
@@ -82,7 +121,7 @@ fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     });
     format!(
         "update {} t set {} where {} and t.{}::text = $1 and {} and {} is not distinct from $4 \
-             and $5 is not distinct from $5 and $6 is not distinct from $6 returning true",
+             and $5 is not distinct from $5 and $6 is not distinct from $6 and $7 is not distinct from $7 returning true",
         current_order.source.table,
         set.join(", "),
         table.key.is("t", "$1"),

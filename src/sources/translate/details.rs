@@ -14,12 +14,6 @@ pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, u
     if source.mapping.details.is_none() {
         return;
     }
-    let zone = source
-        .mapping
-        .fields
-        .due_at
-        .as_ref()
-        .map_or("UTC", |due| due.zone.as_str());
     for (name, raw) in looked_up.columns.iter().flatten() {
         let mut held = String::new();
         let value = Json::read_encoded_twice(raw, &mut held);
@@ -55,7 +49,8 @@ pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, u
             }
             "due_at" | "starts_at" => {
                 let field = name_of_due_at(subject.kind);
-                subject.due_at = zone::moment(&text, zone).or_else(|| super::not_read(field, &text, unreadable));
+                subject.due_at = zone::moment(&text, &source.mapping.details_zone)
+                    .or_else(|| super::not_read(field, &text, unreadable));
             }
             _ => subject.extra.push(Extra {
                 label: name.clone(),

@@ -21,7 +21,15 @@ const DIRECT_KEYS: [&str; 4] = ["store", "number", "status", "currency"];
 /// Sections that are allowed only in a mapping without `[derived]`.
 const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
 /// Keys of the section `[answer]` that are allowed only in a mapping without `[derived]`.
-const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
+const DIRECT_ANSWERS: [&str; 7] = [
+    "updated_at",
+    "accepted_at",
+    "reason",
+    "minutes",
+    "version",
+    "function",
+    "zone",
+];
 
 /// Parses a mapping that has a section `[derived]`. `None`: a required key is missing. `top.problems` then names the
 /// missing key.
