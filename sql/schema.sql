@@ -1,4 +1,12 @@
 CREATE SCHEMA vestnik;
+CREATE FUNCTION vestnik.vst_at_path(value text, path text[]) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return value::pg_catalog.json operator(pg_catalog.#>>) path;
+exception when others then
+    return null;
+end $$;
 CREATE FUNCTION vestnik.vst_bounded(columns record) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
@@ -223,6 +231,12 @@ $$;
 CREATE FUNCTION vestnik.vst_size(value anyelement) RETURNS integer
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
+CREATE FUNCTION vestnik.vst_skip_event_ids(skipped bigint) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select pg_catalog.setval('vestnik.vst_event_id_seq', last_value + greatest(skipped, 0)) from vestnik.vst_event_id_seq
+$$;
 CREATE FUNCTION vestnik.vst_storable(value bytea) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1098,6 +1112,8 @@ ALTER TABLE ONLY vestnik.vst_wait
 ALTER TABLE ONLY vestnik.vst_webhook
     ADD CONSTRAINT vst_webhook_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 GRANT USAGE ON SCHEMA vestnik TO vestnik_recorder;
+REVOKE ALL ON FUNCTION vestnik.vst_at_path(value text, path text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION vestnik.vst_at_path(value text, path text[]) TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_bounded(columns record) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_key(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_key(value text) TO vestnik_recorder;
@@ -1116,6 +1132,7 @@ REVOKE ALL ON FUNCTION vestnik.vst_should_notify() FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_should_notify() TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_size(value anyelement) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_size(value anyelement) TO vestnik_recorder;
+REVOKE ALL ON FUNCTION vestnik.vst_skip_event_ids(skipped bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_storable(value bytea) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_store_id(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_store_id(value text) TO vestnik_recorder;

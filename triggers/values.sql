@@ -127,3 +127,13 @@ end $$;
 revoke all on function vestnik.vst_store_id(text), vestnik.vst_key(text), vestnik.vst_size(anyelement) from public;
 grant execute on function vestnik.vst_short(text), vestnik.vst_short(anyelement), vestnik.vst_bounded(record),
     vestnik.vst_readable(text), vestnik.vst_readable(json), vestnik.vst_storable(bytea) to public;
+
+-- The value at a path in a JSON text; null if the text is no JSON, or the value is no text of Postgres.
+create or replace function vestnik.vst_at_path(value text, path text[]) returns text
+language plpgsql stable parallel unsafe as $$
+begin
+    return value::pg_catalog.json operator(pg_catalog.#>>) path;
+exception when others then
+    return null;
+end $$;
+revoke all on function vestnik.vst_at_path(text, text[]) from public;

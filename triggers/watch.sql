@@ -4,8 +4,12 @@
 -- The function reads columns as triggers/record.sql does: a renamed or dropped column makes no write fail. A write that
 -- changes no column of the mapping records nothing. While a column of the mapping is missing, each update is recorded.
 -- The function does not notify, because the projector polls.
+--
+-- A session keeps the plan of its first write, mostly of one row. A nested loop of that plan would compare each row of a
+-- later bulk write with each other row, so the function has no nested loops. Postgres then counts the plan as expensive,
+-- so JIT compilation is off, too.
 create or replace function {function}() returns trigger
-language plpgsql security definer as {quote}
+language plpgsql security definer set enable_nestloop = off set jit = off as {quote}
 #variable_conflict use_column
 begin
     if tg_op operator(pg_catalog.=) 'INSERT' then

@@ -11,7 +11,7 @@ use super::Source;
 use super::items::LISTED_ITEMS;
 use super::lookup_parts::{Part, Parts};
 use super::mapping::{Column, Items, ItemsRef};
-use super::sql::{details_sql, ident, path_array, value_text};
+use super::sql::{CAST_TYPE, details_sql, ident, path_array, value_text};
 use super::yes_no::says_no_sql;
 use crate::infra::db::GenericClient;
 
@@ -200,13 +200,15 @@ pub(super) async fn items_sql(
     table: &str,
     order_key: &str,
 ) -> Result<String, tokio_postgres::Error> {
-    const FACTS: &str = "select format_type(a.atttypid, null), \
+    let facts = format!(
+        "select {CAST_TYPE}, \
              array(select quote_ident(p.attname) from pg_index i join pg_attribute p on p.attrelid = i.indrelid and p.attnum = any (i.indkey::int2[]) \
                    where i.indrelid = a.attrelid and i.indisprimary order by array_position(i.indkey::int2[], p.attnum)), \
              (select relkind = 'v' from pg_class where oid = a.attrelid) \
-         from pg_attribute a where a.attrelid = to_regclass($1) and a.attname = $2 and not a.attisdropped";
+         from pg_attribute a where a.attrelid = to_regclass($1) and a.attname = $2 and not a.attisdropped"
+    );
     let row = transaction
-        .query_typed_opt(FACTS, &[(&table, Type::TEXT), (&order_key, Type::TEXT)])
+        .query_typed_opt(&facts, &[(&table, Type::TEXT), (&order_key, Type::TEXT)])
         .await?;
     let (kind, primary, is_view): (String, Vec<String>, bool) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
@@ -227,17 +229,42 @@ pub(super) async fn items_sql(
         primary => primary.join(", "),
     };
     let alive = items.deleted_at.as_ref().map_or_else(String::new, |column| {
-        format!(" and {}", says_no_sql(&value_text(&column.name, &column.path)))
+        format!(" and {}", says_no_sql(&value_text(&column.name, &column.path, "text")))
     });
+    let (asked, rows) = match has_one_text(&kind) {
+        true => (
+            format!("{key}::text"),
+            format!("{table} t where {key} = any ($1::text[]::{kind}[])"),
+        ),
+        // Such a key may stand in another text form beside the item, such as in another case.
+        false => (
+            "asked".to_owned(),
+            format!("unnest($1::text[]) asked join {table} t on t.{key} = asked::{kind} where true"),
+        ),
+    };
     Ok(format!(
         "select key, json_agg(item order by place)::text from ( \
-             select {key}::text as key, row_number() over (partition by {key} order by {order}) as place, \
+             select {asked} as key, row_number() over (partition by {asked} order by {order}) as place, \
                  row_to_json((select one from (select {columns}) one)) as item \
-             from {table} t where {key} = any ($1::text[]::{kind}[]){alive}) listed \
+             from {rows}{alive}) listed \
          where place <= {most} group by key",
         columns = named.join(", "),
         most = LISTED_ITEMS + 1,
     ))
+}
+
+/// Whether equal values of this type have the same text.
+fn has_one_text(kind: &str) -> bool {
+    const ONE_TEXT: [&str; 7] = [
+        "smallint",
+        "integer",
+        "bigint",
+        "uuid",
+        "text",
+        "character varying",
+        "bpchar",
+    ];
+    ONE_TEXT.contains(&kind)
 }
 
 /// An SQL expression for a column of an items table. If the column has a path, the expression gives the value at this

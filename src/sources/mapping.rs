@@ -321,7 +321,7 @@ impl Mapping {
 impl StatusWords {
     /// The meaning of a shop's word: a status of Vestnik, or hidden. `None`: the mapping does not contain the word.
     pub fn meaning(&self, word: &str) -> Option<WordMeaning> {
-        let has = |words: &[String]| words.iter().any(|known| known == word);
+        let has = |words: &[String]| words.iter().any(|known| known.trim() == word.trim());
         if has(&self.hidden) {
             return Some(WordMeaning::Hidden);
         }

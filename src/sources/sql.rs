@@ -20,13 +20,19 @@ pub fn path_array<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     format!("array[{}]", names.join(", "))
 }
 
-/// An SQL expression for a column of the row `t` as text. If `path` is not empty, the expression gives the value at
-/// this path in the column's JSON.
-pub fn value_text(column: &str, path: &[String]) -> String {
+/// An SQL expression for the type of the column `a` of `pg_attribute`, for a cast without a precision. `format_type`
+/// alone would give `character`, which means `char(1)`.
+pub const CAST_TYPE: &str = "case a.atttypid when 'bpchar'::regtype then 'bpchar' when 'bit'::regtype then 'varbit' \
+     else format_type(a.atttypid, null) end";
+
+/// An SQL expression for a column of the row `t` as text. `kind` is the column's SQL type. If `path` is not empty, the
+/// expression gives the value at this path in the column's JSON; null if the column has no valid JSON.
+pub fn value_text(column: &str, path: &[String], kind: &str) -> String {
     let name = ident(column);
-    match path.is_empty() {
-        true => format!("t.{name}::text"),
-        false => format!("(t.{name}::jsonb #>> {})", path_array(path)),
+    match (path.is_empty(), kind) {
+        (true, _) => format!("t.{name}::text"),
+        (false, "jsonb") => format!("(t.{name} #>> {})", path_array(path)),
+        (false, _) => format!("vestnik.vst_at_path(t.{name}::text, {})", path_array(path)),
     }
 }
 

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use crate::infra::db::GenericClient;
 
 use super::access;
-use super::catalog::{self, Shape, Table};
+use super::catalog::{self, Shape, Table, TableColumn};
 use super::items_table::{self, Missing};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
@@ -87,13 +87,7 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
         findings.problems.extend(missing(&format!("answer.{key}"), name));
         seen.push(Column::whole(name));
     }
-    let version = mapping.answer.version.as_ref().and_then(|name| table.column(name));
-    if let Some(column) = version.filter(|column| !matches!(&*column.base, "smallint" | "integer" | "bigint")) {
-        findings.problems.push(format!(
-            "answer.version: {} is of type {}: each answer adds 1 to it, so it must be a whole number",
-            column.name, column.base
-        ));
-    }
+    findings.problems.extend(unfit_answer_columns(table, mapping));
     for column in mapping.columns() {
         if seen.contains(column) {
             continue;
@@ -351,4 +345,31 @@ async fn details(client: &Client, query: &str, findings: &mut Findings) -> Resul
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// The columns for answers whose type takes no number, one line each. Each answer would fail.
+fn unfit_answer_columns(table: &Table, mapping: &Mapping) -> Vec<String> {
+    let is_whole = |column: &TableColumn| matches!(&*column.base, "smallint" | "integer" | "bigint");
+    let takes_number = |column: &TableColumn| {
+        let base = column.base.split('(').next().unwrap_or_default();
+        let others = ["numeric", "real", "double precision", "text", "character varying"];
+        is_whole(column) || others.contains(&base)
+    };
+    let named = |name: &Option<String>| name.as_ref().and_then(|name| table.column(name));
+    let version = named(&mapping.answer.version).filter(|column| !is_whole(column));
+    let minutes = named(&mapping.answer.minutes).filter(|column| !takes_number(column));
+    let unfit = [
+        ("version", "a whole number", version),
+        ("minutes", "a number of minutes", minutes),
+    ];
+    let line = |(key, wanted, column): (&str, &str, &TableColumn)| {
+        format!(
+            "answer.{key}: {} is of type {}, and an answer writes {wanted}",
+            column.name, column.kind
+        )
+    };
+    unfit
+        .into_iter()
+        .filter_map(|(key, wanted, column)| Some(line((key, wanted, column?))))
+        .collect()
 }

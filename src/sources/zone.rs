@@ -8,6 +8,8 @@ use time::OffsetDateTime;
 pub const USUAL_ZONE: &str = "UTC";
 /// A number of at least this size is a time in milliseconds since 1970. A smaller number is a time in seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
+/// The seconds since 1970 that are times of orders: from 1973 until 2100.
+const POSSIBLE_SECONDS: std::ops::Range<f64> = 1e8..4_102_444_800.0;
 
 /// Whether `name` is an IANA zone name that a mapping may use.
 pub fn is_known(name: &str) -> bool {
@@ -50,15 +52,17 @@ pub fn moment(text: &str, zone: &str) -> Option<OffsetDateTime> {
     to_offset(zoned.timestamp())
 }
 
+/// The time of a number of seconds or milliseconds since 1970. `None`: the number is something else, such as
+/// `20261130183000` or `1830`.
 fn since_1970(number: f64) -> Option<OffsetDateTime> {
-    if !number.is_finite() || number < 0.0 {
-        return None;
-    }
     let seconds = if number >= FIRST_MILLISECONDS {
         number / 1e3
     } else {
         number
     };
+    if !POSSIBLE_SECONDS.contains(&seconds) {
+        return None;
+    }
     OffsetDateTime::from_unix_timestamp_nanos((seconds * 1e9) as i128).ok()
 }
 

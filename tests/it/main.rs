@@ -44,6 +44,7 @@ mod model;
 mod multi_node;
 mod notify_guard;
 mod notify_suppression;
+mod odd_rows;
 mod openapi;
 mod oracle;
 mod outage;

@@ -223,3 +223,27 @@ async fn a_details_query_that_fails_for_some_rows_is_named_beside_an_items_table
     assert!(said.contains("items: invalid input syntax for type json"), "{said}");
     assert!(!said.contains("details.query:"), "{said}");
 }
+
+#[tokio::test]
+async fn a_column_that_takes_no_number_is_refused_for_minutes_and_version() {
+    let database = rooms().await;
+    let columns = "alter table bookings add eta interval, add version text, add seen int, add note text";
+    database.client().await.batch_execute(columns).await.unwrap();
+    let check = |answer: &str| {
+        with_mapping(
+            &database,
+            &["source", "check"],
+            &format!("{MAPPING}[answer]\n{answer}\n"),
+        )
+    };
+    let (code, said) = check("minutes = 'eta'\nversion = 'version'");
+    assert_eq!(code, 2, "{said}");
+    for words in [
+        "answer.minutes: eta is of type interval, and an answer writes a number of minutes",
+        "answer.version: version is of type text, and an answer writes a whole number",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    let (code, said) = check("minutes = 'note'\nversion = 'seen'");
+    assert_eq!(code, 0, "{said}");
+}

@@ -271,7 +271,8 @@ async fn table_rows<'a>(
             .map(String::as_str)
             .collect(),
     };
-    let mapped: Vec<&str> = words.all().collect();
+    let trimmed = |words: Vec<&'a str>| words.into_iter().map(str::trim).collect::<Vec<&str>>();
+    let (wanted, mapped) = (trimmed(wanted), trimmed(words.all().collect()));
     let sql = table.list_sql(place, anchor, &query.statuses);
     let (store, limit) = (query.store.as_str(), query.limit as i64 + 1);
     let (at, key) = (

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::mapping::{Column, StoreRef};
-use crate::sources::sql::{columns_json, ident, literal, value_text};
+use crate::sources::sql::{CAST_TYPE, columns_json, ident, literal, value_text};
 use crate::sources::yes_no::says_no_sql;
 
 /// A column of a shop's table with its SQL type.
@@ -114,10 +114,12 @@ impl<'a> SourceTable<'a> {
         transaction: &Transaction<'_>,
         source: &'a Source,
     ) -> Result<Option<Self>, tokio_postgres::Error> {
-        const COLUMNS: &str = "select a.attname::text, format_type(a.atttypid, null), \
+        let sql = format!(
+            "select a.attname::text, {CAST_TYPE}, \
                  exists (select from pg_index x join pg_attribute c on c.attrelid = a.attrelid and c.attname = $2 and c.attnum = x.indkey[1] \
                     where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum) \
-             from pg_attribute a where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped";
+             from pg_attribute a where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped"
+        );
         let mapping = &source.mapping;
         let created = mapping
             .fields
@@ -127,7 +129,7 @@ impl<'a> SourceTable<'a> {
             .filter(|column| column.path.is_empty());
         let created_name = created.map_or("", |column| column.name.as_str());
         let rows = transaction
-            .query_typed(COLUMNS, &[(&source.table, Type::TEXT), (&created_name, Type::TEXT)])
+            .query_typed(&sql, &[(&source.table, Type::TEXT), (&created_name, Type::TEXT)])
             .await?;
         let mut columns = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -150,7 +152,8 @@ impl<'a> SourceTable<'a> {
             })
         };
         let status_column = typed(&mapping.status.column.name)?;
-        let status = value_text(&mapping.status.column.name, &mapping.status.column.path);
+        let status = &mapping.status.column;
+        let status = format!("btrim({})", value_text(&status.name, &status.path, &status_column.kind));
         let is_indexed = columns
             .iter()
             .any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
@@ -195,7 +198,7 @@ impl<'a> SourceTable<'a> {
     /// An SQL query for the creation time of one row. `$1` is the store's id, and `$2` is the row's key.
     pub fn anchor_sql(&self) -> String {
         let at = match &self.created {
-            Some(created) => format!("t.{}::timestamptz", created.name),
+            Some(created) => readable_time(&format!("t.{}", created.name)),
             None => "null::timestamptz".to_owned(),
         };
         let (store, key) = (self.is_of_store("$1"), self.key.is("t", "$2"));
@@ -209,8 +212,8 @@ impl<'a> SourceTable<'a> {
     /// of the mapping.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
-            Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
-            None => ("page.at", "page.id desc"),
+            Some(_) => (readable_time("page.at"), "page.at desc, page.id desc"),
+            None => ("page.at".to_owned(), "page.id desc"),
         };
         // The inner query finds the rows of the page by their physical locations (`ctid`). The outer query then
         // converts only these rows to JSON.
@@ -235,7 +238,8 @@ impl<'a> SourceTable<'a> {
         };
         let table = &self.source.table;
         let rows = |also: String| {
-            let mut wheres = vec![self.is_of_store("$1"), also];
+            // A row without a key is no order that anybody could name.
+            let mut wheres = vec![self.is_of_store("$1"), format!("t.{} is not null", self.key.name), also];
             wheres.extend(self.alive.clone());
             wheres.extend(anchor.map(|anchor| self.rows_after(place, anchor)));
             format!(
@@ -264,7 +268,7 @@ impl<'a> SourceTable<'a> {
                          {nulls} order by at desc, id desc limit $2)",
                     first = least(""),
                     next = least(&format!("where t.{status} > k.status ")),
-                    wanted = is_wanted("status::text", filter),
+                    wanted = is_wanted("btrim(status::text)", filter),
                     rows = rows(format!("t.{status} = s.status")),
                 )
             }
@@ -310,6 +314,12 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
+/// An SQL expression for a creation time that a client can read: `infinity` and years beyond 9999 become the last such
+/// day.
+fn readable_time(time: &str) -> String {
+    format!("case when {time} is not null then least(greatest({time}, '0001-01-02'), '9999-12-30')::timestamptz end")
+}
+
 /// Returns an SQL condition: the SQL expression `status` is a word of a wanted status. `$3` has the words of the wanted
 /// statuses, and `$6` every status word of the mapping.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
@@ -330,7 +340,7 @@ fn is_alive(column: &Column, typed: &TypedColumn) -> String {
         }
         (kind, true) if kind.starts_with("timestamp") || kind == "date" => return format!("{name} is null"),
         ("json" | "jsonb", true) => format!("({name}::jsonb #>> '{{}}')"),
-        _ => value_text(&column.name, &column.path),
+        (kind, _) => value_text(&column.name, &column.path, kind),
     };
     says_no_sql(&text)
 }

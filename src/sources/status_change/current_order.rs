@@ -12,8 +12,8 @@ use crate::domain::status::SubjectKind;
 use crate::infra::db::{self, QueryError};
 use crate::sources::list::TypedColumn;
 use crate::sources::lookup_results::LookupResult;
-use crate::sources::mapping::StoreRef;
-use crate::sources::sql::{columns_json, ident, literal, value_text};
+use crate::sources::mapping::{Column, StoreRef};
+use crate::sources::sql::{CAST_TYPE, columns_json, ident, literal, value_text};
 use crate::sources::{Context, Source, Sources};
 
 /// The current state of an order, with its source and the columns of its table. `by` is the name of the person who set
@@ -74,6 +74,12 @@ impl AnswerTable {
     /// The column with this name; `None`: the table no longer has it.
     pub fn column(&self, name: &str) -> Option<&AnswerColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// An SQL expression for this column of the row `t` as text.
+    pub fn text_of(&self, column: &Column) -> String {
+        let kind = self.column(&column.name).map_or("text", |column| column.kind.as_str());
+        value_text(&column.name, &column.path, kind)
     }
 }
 
@@ -153,7 +159,7 @@ async fn find_in<'a>(
              vestnik.vst_readable({}) \
          from {} t where {} and t.{}::text = $1 and {}",
         columns_json("t", recorded),
-        value_text(&source.mapping.status.column.name, &source.mapping.status.column.path),
+        table.text_of(&source.mapping.status.column),
         source.table,
         table.key.is("t", "$1"),
         ident(&source.mapping.key),
@@ -183,9 +189,11 @@ async fn answer_table(
     transaction: &Transaction<'_>,
     source: &Source,
 ) -> Result<Option<AnswerTable>, tokio_postgres::Error> {
-    const COLUMNS: &str = "select attname::text, format_type(atttypid, null), format_type(atttypid, atttypmod), typcategory = 'S', not attnotnull \
-         from pg_attribute join pg_type t on t.oid = atttypid where attrelid = to_regclass($1) and attnum > 0 and not attisdropped";
-    let rows = transaction.query_typed(COLUMNS, &[(&source.table, Type::TEXT)]).await?;
+    let sql = format!(
+        "select attname::text, {CAST_TYPE}, format_type(atttypid, atttypmod), typcategory = 'S', not attnotnull \
+         from pg_attribute a join pg_type t on t.oid = atttypid where attrelid = to_regclass($1) and attnum > 0 and not attisdropped"
+    );
+    let rows = transaction.query_typed(&sql, &[(&source.table, Type::TEXT)]).await?;
     let mut columns = Vec::with_capacity(rows.len());
     let mut key = None;
     for row in &rows {

@@ -9,7 +9,7 @@ use super::step_back::StepBack;
 use super::{StatusChange, StatusChangeOutcome};
 use crate::domain::status::Status;
 use crate::sources::Source;
-use crate::sources::sql::{ident, literal, path_array, value_text};
+use crate::sources::sql::{ident, literal, path_array};
 
 /// Writes the shop's word for the new status into the row if the row still has the old status. Returns whether a row
 /// was changed.
@@ -47,7 +47,7 @@ pub async fn is_put_back(
     let status = &source.mapping.status.column;
     let sql = format!(
         "select {} from {} t where {} and t.{}::text = $1",
-        value_text(&status.name, &status.path),
+        current_order.table.text_of(status),
         source.table,
         current_order.table.key.is("t", "$1"),
         ident(&source.mapping.key),
@@ -127,7 +127,7 @@ fn update_sql(current_order: &CurrentOrder<'_>, to: Status, step_back: Option<&S
         table.key.is("t", "$1"),
         ident(&mapping.key),
         store_is(current_order.source, "$2"),
-        value_text(&status.name, &status.path),
+        table.text_of(status),
     )
 }
 

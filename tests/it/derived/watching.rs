@@ -173,3 +173,25 @@ async fn a_watched_column_that_is_gone_is_reported_until_it_is_back() {
     client.batch_execute(&rename("ord_id", "order_id")).await.unwrap();
     assert_eq!(troubles().await, [""; 0]);
 }
+
+/// Rows of a bulk write. If the trigger compared each row with each other row, the write would take hours.
+const MANY_ROWS: usize = 20_000;
+
+#[tokio::test]
+async fn a_bulk_update_after_an_update_of_one_row_compares_no_row_with_all_others() {
+    let database = spree().await;
+    database.attach(&mapping("spree")).await;
+    let client = database.client().await;
+    let orders = format!(
+        "insert into spree_orders (id, number, state, store_id, created_at, updated_at) \
+         select n, 'R' || n, 'cart', 1, now(), now() from generate_series(1000, 999 + {MANY_ROWS}) n"
+    );
+    client.batch_execute(&orders).await.unwrap();
+    let of_one = "update spree_orders set special_instructions = 'one' where id = 1000";
+    client.batch_execute(of_one).await.unwrap();
+    client.batch_execute("set statement_timeout = '60s'").await.unwrap();
+    for column in ["special_instructions = 'all'", "updated_at = now()"] {
+        let of_all = format!("update spree_orders set {column}");
+        client.batch_execute(&of_all).await.unwrap();
+    }
+}
