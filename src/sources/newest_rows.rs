@@ -24,6 +24,8 @@ const NEAR_EDITS: usize = 2;
 /// Minimum length of a status word that the warnings may call misspelt, in characters. A shorter word is similar to too
 /// many words.
 const SHORTEST_WORD: usize = 4;
+/// Minimum number of newest rows that a note reports if all of them are hidden.
+const FEWEST_HIDDEN: usize = 3;
 /// Maximum number of misspelt words that the warnings list.
 const NAMED_WORDS: usize = 5;
 
@@ -56,6 +58,13 @@ pub async fn advice(
     if let Some(derived) = &mapping.derived {
         literals(&derived.status, mapping.kind, &mut advice);
         advice.warnings.extend(statements_without_store(derived, &visible));
+    }
+    let is_hidden = |order: &Preview| order.subject.visibility == Visibility::Hidden;
+    if orders.len() >= FEWEST_HIDDEN && orders.iter().all(is_hidden) {
+        advice.notes.push(format!(
+            "status: each of the newest {} rows is hidden, so nobody sees them: check that only carts and the like are",
+            orders.len()
+        ));
     }
     let alone: Vec<&&Preview> = visible.iter().filter(|order| order.store.is_none()).collect();
     if let Some(newest) = alone.first() {

@@ -247,3 +247,19 @@ async fn a_column_that_takes_no_number_is_refused_for_minutes_and_version() {
     let (code, said) = check("minutes = 'note'\nversion = 'seen'");
     assert_eq!(code, 0, "{said}");
 }
+
+#[tokio::test]
+async fn newest_rows_that_are_all_hidden_are_noted() {
+    let database = rooms().await;
+    let mapping = MAPPING
+        .replace("pending = [1]\n", "hidden = [1, 2, 4]\n")
+        .replace("rejected = [4]\n", "");
+    let mapping = mapping
+        .replace("preparing = [2]\n", "pending = [5]\n")
+        .replace("cancelled = [5]\n", "");
+    let words = "note: status: each of the newest 5 rows is hidden, so nobody sees them";
+    let (_, said) = with_mapping(&database, &["source", "check"], &mapping);
+    assert!(said.contains(words), "{said}");
+    let (_, said) = with_mapping(&database, &["source", "check"], MAPPING);
+    assert!(!said.contains(words), "{said}");
+}
