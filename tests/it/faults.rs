@@ -186,7 +186,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
     let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;
     let trial = trial(&app).await;
     trial.commits(COMMITS_BETWEEN * 2).await;
-    assert!(app.get_ops("/readyz").await.1.contains("polling"));
+    app.until_feed("polling").await;
     trial.judge(Repeats::Never).await;
 }
 

@@ -357,6 +357,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
         seen: BTreeSet::new(),
     };
     open_doors(&mut tour).await;
+    app.until_ready().await;
     at_ops(&mut tour, app.engine.ops_address().unwrap(), 200).await;
     closed_doors(&mut tour, &app).await;
     streams(&mut tour, &app).await;
