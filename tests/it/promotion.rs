@@ -2,9 +2,10 @@
 //! refuses the cursors of lost events, and sends no lost event again.
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use vestnik::infra::db::Client;
 
-use crate::support::app::{App, exchange};
+use crate::support::app::{App, PATIENCE, exchange};
 use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 use crate::support::node::Node;
@@ -167,13 +168,16 @@ async fn a_node_at_a_standby_is_not_ready_and_says_why() {
     let node = Node::start(&pair.standby_url, "http://127.0.0.1:1", &settings);
     let ops = node.ops_address().await;
     let ready = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    let answer = loop {
-        let answer = String::from_utf8(exchange(ops, ready).await).unwrap();
-        if answer.contains("\"canary\":\"read_only\"") {
-            break answer;
+    let answer = timeout(PATIENCE, async {
+        loop {
+            let answer = String::from_utf8(exchange(ops, ready).await).unwrap();
+            if answer.contains("\"canary\":\"read_only\"") {
+                return answer;
+            }
+            look_again().await;
         }
-        look_again().await;
-    };
+    });
+    let answer = answer.await.expect("the canary sees the standby");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     node.until_said("give the address of the primary").await;
 }

@@ -449,7 +449,10 @@ async fn a_store_has_as_many_sessions_as_it_may() {
     let close = third.next().await.unwrap().unwrap();
     assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
     drop(first);
-    while app.panel_or_close("7").await.is_err() {}
+    let back = async { while app.panel_or_close("7").await.is_err() {} };
+    tokio::time::timeout(crate::support::app::PATIENCE, back)
+        .await
+        .expect("the place of the one that left");
 }
 
 #[tokio::test]
