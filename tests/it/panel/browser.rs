@@ -40,10 +40,19 @@ pub struct Browser {
     _permit: SemaphorePermit<'static>,
 }
 
+/// Parts of the errors of a press whose element moved or was replaced.
+const MOVING: [&str; 5] = [
+    "click intercepted",
+    "stale element",
+    "no such element",
+    "not interactable",
+    "does not belong to the document",
+];
+
 /// Whether a press failed because its element moved or was replaced.
 fn is_moving(error: &CmdError) -> bool {
     let said = error.to_string();
-    said.contains("click intercepted") || said.contains("stale element")
+    MOVING.iter().any(|part| said.contains(part))
 }
 
 impl Browser {

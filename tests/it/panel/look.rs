@@ -363,6 +363,7 @@ async fn an_order_that_has_no_card_yet_rings_is_counted_found_answered_and_scrol
     let rendered = "select count(*) from vestnik.vst_receipt where rendered_at is not null";
     assert_eq!(app.value(rendered).await.unwrap(), "20");
     browser.press("#find-open").await;
+    browser.until("document.querySelector('#find').open").await;
     browser
         .page
         .find(fantoccini::Locator::Css("#find-words"))
