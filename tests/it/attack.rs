@@ -7,6 +7,7 @@ use vestnik::token::Stores;
 use crate::support::app::{PATIENCE, Panel};
 use crate::support::attackers::{Attack, Attackers};
 use crate::support::db::Database;
+use crate::support::look_again;
 use crate::support::node::Node;
 
 /// Resident memory of a node, MB.
@@ -64,8 +65,15 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     }
     for _ in 0..5 {
         let token = database.token(Stores::These(vec!["7".into()])).await;
-        let newcomer = timeout(PATIENCE, Panel::connect(server, "7", None, &token)).await;
-        newcomer.expect("in time").expect("a newcomer gets in").live().await;
+        let newcomer = timeout(PATIENCE, async {
+            loop {
+                match Panel::connect(server, "7", None, &token).await {
+                    Ok(newcomer) => return newcomer,
+                    Err(_) => look_again().await,
+                }
+            }
+        });
+        newcomer.await.expect("a newcomer gets in").live().await;
     }
     node.until_said("a token was refused").await;
     node.until_said("connections that show no token fill their share").await;

@@ -335,7 +335,7 @@ async fn simulate_is_a_lively_shop() {
     let app = App::start().await;
     let database = app.database.url().to_owned();
     let output = tokio::task::spawn_blocking(move || {
-        vestnik(&["simulate", "--stores", "2", "--rate", "200", "--duration", "1s"])
+        vestnik(&["simulate", "--stores", "2", "--rate", "200", "--duration", "5s"])
             .env("DATABASE_URL", database)
             .output()
             .unwrap()
