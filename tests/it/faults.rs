@@ -2,7 +2,7 @@
 //! events that the panels have received.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use tokio::time::timeout;
@@ -376,6 +376,7 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
         })
         .await
         .expect("the feed reads");
+        let since = Instant::now();
         postgres.restart_immediate().await;
 
         let client = app.database.client().await;
@@ -386,9 +387,9 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
         let newest = "select xid::text from vestnik.vst_event order by id desc limit 1";
         let xid: String = client.query_one(newest, &[]).await.unwrap().get(0);
         given_again += usize::from(xid == lost);
+        let event = app.event_after_failure(&mut panel, "7", since).await;
         assert_eq!(
-            panel.event().await["data"]["customer_name"],
-            "after",
+            event["data"]["customer_name"], "after",
             "in transaction {xid}, lost was {lost}"
         );
     }

@@ -1,7 +1,7 @@
 //! An engine that runs inside a test, and clients of it.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -23,6 +23,10 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// The longest wait until a node listens, polls or is idle. On a busy machine, the first self-test of the listener may
 /// time out, and the node repeats the self-test after a minute.
 pub const LISTEN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node keeps its sessions for at least this long after it could last read the journal. The engine closes them after
+/// ten seconds, and the last read may be five seconds old when a failure begins.
+const SESSIONS_KEPT: Duration = Duration::from_secs(5);
 
 /// A running engine with its own database.
 pub struct App {
@@ -278,6 +282,27 @@ impl App {
     pub async fn raw_panel(&self, store: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
         self.raw_socket(&format!("/api/partner/ws/partner/{store}"), headers)
             .await
+    }
+
+    /// The next event of a panel of this store after a failure of Postgres. `since` is a moment before the failure. On a
+    /// busy machine the failure may last so long that the node closes its sessions. Then the panel reconnects.
+    pub async fn event_after_failure(&self, panel: &mut Panel, store: &str, since: Instant) -> Value {
+        let event = timeout(PATIENCE, async {
+            loop {
+                match panel.message().await {
+                    Ok(message) if message.get("data").is_some() => return message,
+                    Ok(_) => {}
+                    Err(code) => {
+                        assert_eq!(code, 1012);
+                        let after = since.elapsed();
+                        assert!(after >= SESSIONS_KEPT, "the session was closed after {after:?}");
+                        let cursor = panel.cursor.clone();
+                        *panel = self.panel(store, Some(&cursor)).await;
+                    }
+                }
+            }
+        });
+        event.await.expect("an event comes")
     }
 
     /// Opens a stream of several stores, and waits for its `connected` message. `query` follows the path, for example
