@@ -149,13 +149,17 @@ impl Browser {
         }
     }
 
-    /// Waits until an element is visible, and presses it as a person does.
-    pub async fn press(&self, selector: &str) {
-        // A button that has just moved ignores presses for a moment.
+    /// Waits until an element is visible and accepts presses. A button that has just moved ignores presses for a moment.
+    pub async fn until_still(&self, selector: &str) {
         self.until(&format!(
             "document.querySelector({selector:?})?.checkVisibility() && !(document.querySelector({selector:?}).closest('[data-still]')?.dataset.still > performance.now())"
         ))
         .await;
+    }
+
+    /// Waits until an element is visible, and presses it as a person does.
+    pub async fn press(&self, selector: &str) {
+        self.until_still(selector).await;
         let (begin, mut look) = (Instant::now(), interval(LOOK));
         loop {
             look.tick().await;

@@ -258,6 +258,7 @@ async fn what_failed_is_named_by_its_number_and_tried_again() {
     browser.start_shift(&app.panel_link_through(proxy.address)).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
+    browser.until_still("[data-key='orders/7/orders/1'] .yes").await;
     proxy.cut();
     // A press by the driver could come only after the page has noticed the lost connection. Then the press would wait.
     browser
