@@ -371,6 +371,19 @@ impl Panel {
         }
     }
 
+    /// Connects a panel to a store, and tries again until the server admits it.
+    pub async fn until_admitted(server: SocketAddr, store: &str, token: &str) -> Self {
+        let admitted = timeout(PATIENCE, async {
+            loop {
+                match Self::connect(server, store, None, token).await {
+                    Ok(panel) => return panel,
+                    Err(_) => look_again().await,
+                }
+            }
+        });
+        admitted.await.expect("the server admits the panel")
+    }
+
     /// The next message, or the close code if the server closes the socket.
     pub async fn message(&mut self) -> Result<Value, u16> {
         loop {
