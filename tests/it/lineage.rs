@@ -109,11 +109,12 @@ async fn sessions_of_a_running_node_start_over_when_a_snapshot_is_put_back() {
     let mut server = Server::start(&[]);
     let app = App::start_on(Database::on(&server).await, |_| ()).await;
     let mut panel = app.panel("7", None).await.live().await;
+    let since = Instant::now();
     server.keep();
     app.write(ORDERS).await;
     let mut lost = Value::Null;
     for _ in 0..5 {
-        lost = panel.event().await;
+        lost = app.event_after_failure(&mut panel, "7", since).await;
     }
     server.put_back();
     let closed = loop {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::oracle::seed;
 use crate::support::app::PATIENCE;
-use crate::support::db::{Database, until};
+use crate::support::db::{Database, until, until_within};
 use crate::support::http::call;
 use crate::support::node::{CUSTOMER, Node};
 use crate::support::proxy::Proxy;
@@ -18,6 +18,9 @@ const CHAT: i64 = 701;
 /// A short lease of a send: other nodes soon send the messages that a killed node had begun to send. The deadline is
 /// long enough for a busy machine.
 const SHORT: [(&str, &str); 2] = [("TELEGRAM_DEADLINE_SECONDS", "10"), ("TELEGRAM_LEASE_SECONDS", "12")];
+
+/// The longest wait until a node has sent all messages after the other node was killed. The wait includes a lease.
+const ALL_SENT_WITHIN: Duration = Duration::from_secs(120);
 
 /// Makes each message wait a minute less. A message that has waited for long, for example for the end of the lease of a
 /// killed node, would come after newer messages.
@@ -139,8 +142,9 @@ async fn two_nodes_keep_the_limits_together_and_one_may_be_killed() {
         })
         .await;
     first.kill();
-    until(
+    until_within(
         &client,
+        ALL_SENT_WITHIN,
         &format!("select count(*) = {CHATS} * {ORDERS} and bool_and(state = 'sent') from vestnik.vst_delivery"),
     )
     .await;
