@@ -1,10 +1,9 @@
 //! Attacks of every kind run at the same time. Existing sessions must still receive their orders, and a new panel must
 //! be able to connect. `scripts/attack` measures the delays.
 
-use tokio::time::timeout;
 use vestnik::token::Stores;
 
-use crate::support::app::{PATIENCE, Panel};
+use crate::support::app::Panel;
 use crate::support::attackers::{Attack, Attackers};
 use crate::support::db::Database;
 use crate::support::node::Node;
@@ -31,7 +30,7 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     let mut panels = Vec::new();
     for _ in 0..5 {
         let token = database.token(Stores::These(vec!["7".into()])).await;
-        panels.push(Panel::connect(server, "7", None, &token).await.unwrap());
+        panels.push(Panel::until_admitted(server, "7", &token).await);
     }
     let before_mb = resident_mb(&node);
     let (floods, slow) = (database.token(Stores::All).await, database.token(Stores::All).await);
@@ -64,8 +63,7 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     }
     for _ in 0..5 {
         let token = database.token(Stores::These(vec!["7".into()])).await;
-        let newcomer = timeout(PATIENCE, Panel::connect(server, "7", None, &token)).await;
-        newcomer.expect("in time").expect("a newcomer gets in").live().await;
+        Panel::until_admitted(server, "7", &token).await.live().await;
     }
     node.until_said("a token was refused").await;
     node.until_said("connections that show no token fill their share").await;

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::TryRecvError;
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
@@ -334,7 +335,7 @@ async fn simulate_is_a_lively_shop() {
     let app = App::start().await;
     let database = app.database.url().to_owned();
     let output = tokio::task::spawn_blocking(move || {
-        vestnik(&["simulate", "--stores", "2", "--rate", "200", "--duration", "1s"])
+        vestnik(&["simulate", "--stores", "2", "--rate", "200", "--duration", "5s"])
             .env("DATABASE_URL", database)
             .output()
             .unwrap()
@@ -360,7 +361,12 @@ async fn healthcheck_says_whether_the_server_is_ready() {
         };
         tokio::task::spawn_blocking(command).await.unwrap()
     };
-    assert!(check(address.clone()).await.status.success());
+    let healthy = timeout(PATIENCE, async {
+        while !check(address.clone()).await.status.success() {
+            app.until_ready().await;
+        }
+    });
+    healthy.await.expect("the health check succeeds");
     app.engine.shut_down().await;
     assert_eq!(check(address).await.status.code(), Some(1));
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::json;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use vestnik::infra::config::{self, Config, ServedDatabase, Sources};
 use vestnik::token::Stores;
 
-use crate::support::app::{App, Panel};
+use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
+use crate::support::look_again;
 
 /// An engine that serves two databases. Each database has its own token.
 struct TwoDatabases {
@@ -107,10 +109,13 @@ async fn a_database_that_is_away_takes_no_other_with_it() {
     let databases = vec![served("here", &first, Some(&["1"])), away];
     let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
     app.until_listening().await;
-    let (status, body) = app.get_ops("/readyz").await;
-    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(status, 200, "{body}");
-    assert_eq!(body["databases"], json!({"here": "listening", "away": "away"}));
+    let served = timeout(PATIENCE, async {
+        while app.readiness().await["databases"] != json!({"here": "listening", "away": "away"}) {
+            look_again().await;
+        }
+    });
+    served.await.expect("the node names the database that is away");
+    app.until_ready().await;
     let mut one = app.panel("1", None).await.live().await;
     app.write(&format!("{ORDER} (1, 'here')")).await;
     assert_eq!(one.event().await["data"]["customer_name"], "here");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use tokio::time::timeout;
 
-use crate::support::app::PATIENCE;
+use crate::support::app::LISTEN_PATIENCE;
 use crate::support::db::Database;
 use crate::support::look_again;
 use crate::support::running::Running;
@@ -143,7 +143,7 @@ const SHOP: &str = "create table orders (id int generated always as identity pri
 /// Waits until the node at this address receives notifications.
 async fn until_listening(ops: &str) {
     let url = format!("http://{ops}/readyz");
-    let listening = timeout(PATIENCE, async {
+    let listening = timeout(LISTEN_PATIENCE, async {
         while !reqwest::get(&url)
             .await
             .unwrap()

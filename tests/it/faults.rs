@@ -2,10 +2,11 @@
 //! events that the panels have received.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Error;
 use vestnik::engine::Engine;
 use vestnik::infra::config::{Config, Notify};
 use vestnik::infra::db::Client;
@@ -42,7 +43,7 @@ async fn terminate(client: &Client, name: &str) {
 
 /// Within this time, a node that cannot read the journal must close its sessions. The time includes a margin for a busy
 /// machine.
-const LET_GO_WITHIN: Duration = Duration::from_secs(20);
+const LET_GO_WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_cannot_read_the_journal_says_so_sends_no_heartbeat_and_lets_its_sessions_go() {
@@ -50,7 +51,7 @@ async fn a_node_that_cannot_read_the_journal_says_so_sends_no_heartbeat_and_lets
     let (proxy, url) = Proxy::before(&database).await;
     let app = App::start_on(database, |config| {
         config.database.url = Some(SecretString::from(url));
-        config.session.ping_interval = Duration::from_millis(200);
+        config.session.ping_interval = Duration::from_secs(2);
     })
     .await;
     let mut panel = app.panel("7", None).await.live().await;
@@ -186,7 +187,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
     let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;
     let trial = trial(&app).await;
     trial.commits(COMMITS_BETWEEN * 2).await;
-    assert!(app.get_ops("/readyz").await.1.contains("polling"));
+    app.until_feed("polling").await;
     trial.judge(Repeats::Never).await;
 }
 
@@ -239,11 +240,23 @@ async fn a_half_open_connection_keeps_no_revoked_token_open() {
         .batch_execute("update vestnik.vst_token set revoked_at = now(); notify vestnik_token")
         .await
         .unwrap();
-    let mut ended = panel.message().await;
-    if ended.as_ref().is_ok_and(|message| message["type"] == "stale") {
-        ended = panel.message().await;
+    let closed = timeout(LET_GO_WITHIN, async {
+        loop {
+            if let Err(code) = panel.message().await {
+                return code;
+            }
+        }
+    });
+    match closed.await.expect("the session is closed") {
+        4503 => {}
+        // On a busy machine, the node may first close all sessions, because it cannot read the journal.
+        1012 => {
+            app.until_ready().await;
+            let refused = app.try_panel("7", None, &app.token).await.err();
+            assert!(matches!(refused, Some(Error::Http(response)) if response.status() == 401));
+        }
+        code => panic!("closed with {code}"),
     }
-    assert_eq!(ended, Err(4503));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,6 +376,7 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
         })
         .await
         .expect("the feed reads");
+        let since = Instant::now();
         postgres.restart_immediate().await;
 
         let client = app.database.client().await;
@@ -373,9 +387,9 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
         let newest = "select xid::text from vestnik.vst_event order by id desc limit 1";
         let xid: String = client.query_one(newest, &[]).await.unwrap().get(0);
         given_again += usize::from(xid == lost);
+        let event = app.event_after_failure(&mut panel, "7", since).await;
         assert_eq!(
-            panel.event().await["data"]["customer_name"],
-            "after",
+            event["data"]["customer_name"], "after",
             "in transaction {xid}, lost was {lost}"
         );
     }

@@ -30,7 +30,6 @@
 //! | a restored database | `a_restored_dump_goes_on` |
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -237,15 +236,12 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
             .await;
         for _ in 0..5 {
             let write = client.batch_execute("insert into orders (store_id) values (2)");
-            timeout(Duration::from_secs(3), write)
+            timeout(PATIENCE, write)
                 .await
                 .expect("a writer waits for long")
                 .unwrap();
             let read = client.batch_execute("select count(*) from orders");
-            timeout(Duration::from_secs(3), read)
-                .await
-                .expect("a reader waits for long")
-                .unwrap();
+            timeout(PATIENCE, read).await.expect("a reader waits for long").unwrap();
         }
         assert!(child.try_wait().unwrap().is_none(), "{command:?} waits");
         holder.batch_execute("commit").await.unwrap();

@@ -9,6 +9,7 @@ use crate::support::db::Database;
 use crate::support::http::{self, Answer};
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
+use crate::support::{LOCK_LIMIT, in_rounds, within};
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
@@ -151,7 +152,6 @@ async fn a_rejection_has_its_reason_and_the_name_of_the_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_at_once_exactly_one_is_first() {
-    let app = with_order().await;
     let press = |number: usize| {
         let status = if number.is_multiple_of(2) {
             "preparing"
@@ -161,7 +161,13 @@ async fn of_many_at_once_exactly_one_is_first() {
         json!({"status": status, "from": "pending", "by": format!("panel {number}")})
     };
     let presses: Vec<Value> = (0..12).map(press).collect();
-    let answers = futures::future::join_all(presses.iter().map(|press| app.post(ORDER, press))).await;
+    let (app, answers) = in_rounds(async || {
+        let app = with_order().await;
+        let all = futures::future::join_all(presses.iter().map(|press| app.post(ORDER, press)));
+        let answers = within(LOCK_LIMIT, all).await?;
+        Some((app, answers))
+    })
+    .await;
     let (first, others): (Vec<_>, Vec<_>) = presses
         .iter()
         .zip(&answers)

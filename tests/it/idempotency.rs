@@ -10,6 +10,7 @@ use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::hook::{self, Hook};
 use crate::support::http::{Answer, begin};
+use crate::support::{LOCK_LIMIT, in_rounds, within};
 
 const STATUS: &str = "/api/partner/stores/7/orders/1/status";
 
@@ -138,18 +139,26 @@ async fn first_behind_a_lock(app: &App) -> (Client, TcpStream) {
 
 #[tokio::test]
 async fn a_repetition_is_told_to_wait_while_the_first_request_is_under_way() {
-    let app = with_order().await;
-    let (held, first) = first_behind_a_lock(&app).await;
-    app.database
-        .until("select exists (select from vestnik.vst_idempotent_request where status is null)")
-        .await;
-    let second = send(&app, "k1", &accept()).await;
+    // The first request waits for the lock for only a few seconds.
+    let (app, first, second, other_body) = in_rounds(async || {
+        let app = with_order().await;
+        let (first, second, other_body) = within(LOCK_LIMIT, async {
+            let (held, first) = first_behind_a_lock(&app).await;
+            app.database
+                .until("select exists (select from vestnik.vst_idempotent_request where status is null)")
+                .await;
+            let second = send(&app, "k1", &accept()).await;
+            let other_body = send(&app, "k1", &json!({"status": "rejected"})).await;
+            held.batch_execute("rollback").await.unwrap();
+            (Answer::read(first).await, second, other_body)
+        })
+        .await?;
+        Some((app, first, second, other_body))
+    })
+    .await;
     assert_eq!(refused(&second), (409, "idempotency_key_in_use".into()));
     assert_eq!(second.header("retry-after"), Some("1"));
-    let other_body = send(&app, "k1", &json!({"status": "rejected"})).await;
     assert_eq!(refused(&other_body), (422, "idempotency_key_reused".into()));
-    held.batch_execute("rollback").await.unwrap();
-    let first = Answer::read(first).await;
     assert_eq!(first.status, 200, "{}", first.text());
     let third = send(&app, "k1", &accept()).await;
     assert_eq!((third.status, is_replayed(&third), third.body), (200, true, first.body));
@@ -157,13 +166,20 @@ async fn a_repetition_is_told_to_wait_while_the_first_request_is_under_way() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_before_the_answer_gets_it_with_its_repetition() {
-    let app = with_order().await;
-    let (held, gone) = first_behind_a_lock(&app).await;
-    app.database
-        .until("select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')")
-        .await;
-    drop(gone);
-    held.batch_execute("rollback").await.unwrap();
+    let app = in_rounds(async || {
+        let app = with_order().await;
+        within(LOCK_LIMIT, async {
+            let (held, gone) = first_behind_a_lock(&app).await;
+            app.database
+                .until("select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')")
+                .await;
+            drop(gone);
+            held.batch_execute("rollback").await.unwrap();
+        })
+        .await?;
+        Some(app)
+    })
+    .await;
     app.database
         .until("select exists (select from vestnik.vst_idempotent_request where status = 200)")
         .await;

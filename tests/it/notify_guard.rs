@@ -7,8 +7,8 @@ use tokio::time::timeout;
 use vestnik::infra::db::Client;
 
 use crate::doctor::{doctor, line};
-use crate::support::app::{App, PATIENCE};
-use crate::support::db::{Database, Server};
+use crate::support::app::{App, LISTEN_PATIENCE, PATIENCE};
+use crate::support::db::{Database, Server, until_within};
 
 /// A fallback poll interval longer than any test. If a node needed the fallback poll to read an event, the event would
 /// never arrive.
@@ -18,6 +18,10 @@ const FILL: &str = "select pg_notify('whatever', lpad(n::text, 7990, 'x')) from 
 /// Whether the only node is idle: an idle node holds the idle lock in share mode.
 const IDLE: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
      and l.objid = 2 and l.mode = 'ShareLock' and a.application_name = 'vestnik listener' and a.datname = current_database()";
+
+async fn until_idle(app: &App) {
+    until_within(&app.database.client().await, LISTEN_PATIENCE, IDLE).await;
+}
 
 async fn pid(client: &Client) -> i32 {
     client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
@@ -90,7 +94,7 @@ async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
     let end = format!("select pg_terminate_backend({})", pid(&stranger).await);
     assert!(locks.contains(&end), "{said}");
     drop(stranger);
-    app.database.until(IDLE).await;
+    until_idle(app).await;
     app.write("insert into orders (store_id) values (7)").await;
     timeout(PATIENCE, panel.event()).await.unwrap();
 }
@@ -98,7 +102,7 @@ async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same_and_he_is_named() {
     let app = App::start_with(|config| config.database.fallback_poll_interval = NEVER).await;
-    app.database.until(IDLE).await;
+    until_idle(&app).await;
     hold_and_write(&app, app.database.client().await, 1).await;
     app.engine.shut_down().await;
 }

@@ -15,7 +15,7 @@ use vestnik::infra::config::Config;
 use vestnik::infra::db::Client;
 
 use crate::oracle::{Repeats, Trial, seed};
-use crate::support::app::{App, PATIENCE};
+use crate::support::app::{App, LISTEN_PATIENCE, PATIENCE};
 use crate::support::db::Database;
 
 /// The interval of the fallback poll, in which a node reads without a notification. It is longer than any test.
@@ -45,7 +45,7 @@ async fn holders(client: &Client, lock: u32, mode: &str, granted: bool, who: &st
 
 /// Waits until exactly `nodes` nodes hold the idle lock.
 async fn until_idle(client: &Client, nodes: i64) {
-    timeout(PATIENCE, async {
+    timeout(LISTEN_PATIENCE, async {
         while holders(client, 2, "ShareLock", true, "vestnik listener").await != nodes {}
     })
     .await
@@ -407,6 +407,6 @@ async fn a_node_detects_that_the_triggers_do_not_notify_and_polls() {
     let app = App::start_on(database, |config| config.database.fallback_poll_interval = NEVER).await;
     let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await;
     trial.commits(100).await;
-    assert!(app.get_ops("/readyz").await.1.contains("polling"));
+    app.until_feed("polling").await;
     trial.judge(Repeats::Never).await;
 }

@@ -2,7 +2,7 @@
 //! pooler's connections.
 
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::json;
 use vestnik::token::Stores;
 
 use crate::support::app::App;
@@ -104,9 +104,7 @@ async fn works(app: &App) {
 async fn behind_a_transaction_pooler_everything_works_by_polling_and_nothing_stays_behind() {
     let (_pooler, url, app) = pooled(false).await;
     works(&app).await;
-    let (_, body) = app.get_ops("/readyz").await;
-    let ready: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(ready["feed"], "polling");
+    app.until_feed("polling").await;
     assert_eq!(left_behind(&url).await, [""; 0]);
 }
 

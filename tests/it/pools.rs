@@ -1,18 +1,18 @@
 //! The requests of one store must not delay other stores. Postgres must not continue a statement after the client has
 //! disconnected.
 
-use std::time::Instant;
+use std::ops::RangeInclusive;
 
 use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use vestnik::infra::db::{ANSWER_DEADLINE, Client};
 
-use crate::support::app::{App, PATIENCE};
-use crate::support::db::Database;
+use crate::support::app::{App, PATIENCE, Panel};
+use crate::support::db::{Database, until};
 use crate::support::http::{Answer, begin};
+use crate::support::{LOCK_LIMIT, in_rounds, within};
 
-const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
 /// The highest number of requests of one store that may run or wait at the same time.
 const STANDING: usize = 10;
 
@@ -37,78 +37,131 @@ fn waiting(is: &str) -> String {
 
 /// A request for the summary. Only this request reads the table `READ_BY_SUMMARY`, so a test can block it with a lock
 /// of this table.
-const SUMMARY: &str = "/api/partner/stores/7/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z";
+fn summary(store: usize) -> String {
+    format!("/api/partner/stores/{store}/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z")
+}
+
 const READ_BY_SUMMARY: &str = "vestnik.vst_escalation";
 
-/// Requests the summary of store 7, and does not read the response.
-async fn ask_for_summary(app: &App) -> TcpStream {
+/// Requests the summary of a store, and does not read the response.
+async fn ask_for_summary(app: &App, store: usize) -> TcpStream {
     let bearer = format!("Bearer {}", app.token);
-    let path = SUMMARY;
-    begin(app.engine.address(), "GET", path, &[("Authorization", &bearer)], None).await
+    let path = summary(store);
+    begin(app.engine.address(), "GET", &path, &[("Authorization", &bearer)], None).await
+}
+
+/// What happens while one store sends more requests than may run and wait.
+struct Rush {
+    /// The response to a request that finds no place in the queue of the store.
+    refused: Answer,
+    /// The responses to the requests of another store.
+    others: Vec<(&'static str, Answer)>,
+    /// Whether the first requests of the store still waited when all this was over.
+    waited: bool,
+    /// The responses to the requests of the store, after the lock has ended.
+    answers: Vec<Answer>,
+}
+
+/// Sends many requests of a store, and meanwhile uses the engine for another store. `held` is the lock for which the
+/// requests wait.
+async fn rush(app: &App, held: Client, store: usize, panel: &mut Panel, event: &str) -> Rush {
+    let asked = join_all((0..2 * STANDING).map(|_| ask_for_summary(app, store))).await;
+    app.database.until(&waiting("= 2")).await;
+    // If the queue is full, the server refuses a request at once. The earlier requests wait.
+    let refused = app.ask(&summary(store)).await;
+    let mut others = Vec::new();
+    for path in ["stores/8/events", "stores/8/bookings", "stores/8/store", "session/8"] {
+        others.push((path, app.ask(&format!("/api/partner/{path}")).await));
+    }
+    app.panel("8", None).await.live().await;
+    panel.acknowledge(event).await;
+    let client = app.database.client().await;
+    let acknowledged = format!("select exists (select from vestnik.vst_acknowledgement where event_id = {event})");
+    until(&client, &acknowledged).await;
+    let waited = client.query_one(&waiting("= 2"), &[]).await.unwrap().get(0);
+    drop(held);
+    let answers = join_all(asked.into_iter().map(Answer::read)).await;
+    Rush {
+        refused,
+        others,
+        waited,
+        answers,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_asks_for_much_keeps_neither_tokens_nor_other_stores_waiting() {
     let app = App::start().await;
-    let mut panel = app.panel("7", None).await.live().await;
-    app.write(ORDER).await;
-    let event = panel.event().await["id"].as_str().unwrap().to_owned();
-    let held = hold(&app.database, READ_BY_SUMMARY).await;
-    let mut asked = Vec::new();
-    for _ in 0..2 * STANDING {
-        asked.push(ask_for_summary(&app).await);
-    }
-    app.database.until(&waiting("= 2")).await;
-    // If the queue is full, the server refuses a request at once. The earlier requests wait.
-    let refused = app.ask(SUMMARY).await;
+    // A round that was too slow leaves requests in the queue of its store, so each round has its own store.
+    let mut stores = 10..;
+    let Rush {
+        refused,
+        others,
+        waited,
+        answers,
+    } = in_rounds(async || {
+        let store = stores.next().unwrap();
+        let mut panel = app.panel(&store.to_string(), None).await.live().await;
+        app.write(&format!("insert into orders (store_id) values ({store})"))
+            .await;
+        let event = panel.event().await["id"].as_str().unwrap().to_owned();
+        let held = hold(&app.database, READ_BY_SUMMARY).await;
+        within(LOCK_LIMIT, rush(&app, held, store, &mut panel, &event)).await
+    })
+    .await;
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_much_at_once"));
     assert!(refused.header("retry-after").is_some());
-    for path in ["stores/8/events", "stores/8/bookings", "stores/8/store", "session/8"] {
-        let answer = app.ask(&format!("/api/partner/{path}")).await;
+    for (path, answer) in others {
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     }
-    app.panel("8", None).await.live().await;
-    panel.acknowledge(&event).await;
-    app.database
-        .until("select exists (select from vestnik.vst_acknowledgement)")
-        .await;
-    assert!(
-        app.database
-            .client()
-            .await
-            .query_one(&waiting("= 2"), &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0),
-        "the requests waited for the whole test"
-    );
-    drop(held);
-    let answers = join_all(asked.into_iter().map(Answer::read)).await;
+    assert!(waited, "the requests waited for the whole test");
     let answered = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(answered, STANDING, "{answers:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything_else() {
-    let app = App::start_with(|config| config.database.pool_size = 4).await;
-    let cursor = app.panel("7", None).await.live().await.cursor;
-    app.write("insert into orders (store_id) select n from generate_series(1, 8) n")
-        .await;
-    let held = hold(&app.database, "orders").await;
+/// Accepts one order of each of these stores, and connects a panel of the store `reader` while the presses wait for the
+/// lock `held`. The id of each order is the number of its store.
+async fn press_in_all(
+    app: &App,
+    held: Client,
+    stores: RangeInclusive<usize>,
+    reader: &str,
+    cursor: &str,
+) -> (Vec<Answer>, Panel) {
     let path = |store: usize| format!("/api/partner/stores/{store}/orders/{store}/status");
     let body = serde_json::json!({"status": "preparing"});
-    let paths: Vec<String> = (1..=8).map(path).collect();
+    let paths: Vec<String> = stores.map(path).collect();
     let presses = paths.iter().map(|path| app.post(path, &body));
     let presses = async { join_all(presses).await };
     let others = async {
         let blocked = "select count(*) = 2 from pg_stat_activity where datname = current_database() \
              and wait_event_type = 'Lock' and application_name = 'vestnik pool'";
         app.database.until(blocked).await;
-        let panel = app.panel("7", Some(&cursor)).await.live().await;
+        let panel = app.panel(reader, Some(cursor)).await.live().await;
         drop(held);
         panel
     };
-    let (answers, panel) = tokio::join!(presses, others);
+    tokio::join!(presses, others)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything_else() {
+    const STORES: usize = 8;
+    let app = App::start_with(|config| config.database.pool_size = 4).await;
+    let mut starts = (1..).step_by(STORES);
+    let (answers, panel) = in_rounds(async || {
+        let first = starts.next().unwrap();
+        let last = first + STORES - 1;
+        let reader = last.to_string();
+        let cursor = app.panel(&reader, None).await.live().await.cursor;
+        app.write(&format!(
+            "insert into orders (store_id) select n from generate_series({first}, {last}) n"
+        ))
+        .await;
+        let held = hold(&app.database, "orders").await;
+        within(LOCK_LIMIT, press_in_all(&app, held, first..=last, &reader, &cursor)).await
+    })
+    .await;
     assert_eq!(
         panel.before_live.len(),
         1,
@@ -122,18 +175,22 @@ async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_whose_client_has_gone_ends_in_postgres() {
     let app = App::start().await;
-    let held = hold(&app.database, READ_BY_SUMMARY).await;
-    let begun = Instant::now();
-    let asked = ask_for_summary(&app).await;
-    app.database.until(&waiting("= 1")).await;
-    drop(asked);
-    app.database.until(&waiting("= 0")).await;
-    assert!(
-        begun.elapsed() < ANSWER_DEADLINE,
-        "the statement ended only at its own deadline"
-    );
-    drop(held);
-    assert_eq!(app.ask(SUMMARY).await.status, 200);
+    // A statement that Postgres does not cancel ends only at its own deadline, so each round then takes too long.
+    in_rounds(async || {
+        let held = hold(&app.database, READ_BY_SUMMARY).await;
+        let ended = within(ANSWER_DEADLINE, async {
+            let asked = ask_for_summary(&app, 7).await;
+            app.database.until(&waiting("= 1")).await;
+            drop(asked);
+            app.database.until(&waiting("= 0")).await;
+        });
+        let ended = ended.await;
+        drop(held);
+        app.database.until(&waiting("= 0")).await;
+        ended
+    })
+    .await;
+    assert_eq!(app.ask(&summary(7)).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

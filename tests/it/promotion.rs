@@ -1,10 +1,13 @@
 //! The promotion of a streaming standby. If no commit is lost, all cursors stay valid. If commits are lost, the engine
 //! refuses the cursors of lost events, and sends no lost event again.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use vestnik::infra::db::Client;
 
-use crate::support::app::{App, exchange};
+use crate::support::app::{App, PATIENCE, exchange};
 use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 use crate::support::node::Node;
@@ -101,9 +104,13 @@ async fn a_promotion_without_loss_keeps_every_cursor_and_every_session_and_tells
     let before = events(&mut panel, 3).await;
     let kept = panel.cursor.clone();
     pair.until_replayed().await;
+    let since = Instant::now();
     pair.promote().await;
     pair.order(4, "after").await;
-    let after = events(&mut panel, 4).await;
+    let mut after = Vec::new();
+    while after.len() < 4 {
+        after.push(of(&pair.app.event_after_failure(&mut panel, "7", since).await));
+    }
     assert!(after.iter().all(|(customer, _)| customer == "after"), "{after:?}");
     assert!(
         after.iter().all(|(_, id)| *id > before[2].1),
@@ -167,13 +174,16 @@ async fn a_node_at_a_standby_is_not_ready_and_says_why() {
     let node = Node::start(&pair.standby_url, "http://127.0.0.1:1", &settings);
     let ops = node.ops_address().await;
     let ready = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    let answer = loop {
-        let answer = String::from_utf8(exchange(ops, ready).await).unwrap();
-        if answer.contains("\"canary\":\"read_only\"") {
-            break answer;
+    let answer = timeout(PATIENCE, async {
+        loop {
+            let answer = String::from_utf8(exchange(ops, ready).await).unwrap();
+            if answer.contains("\"canary\":\"read_only\"") {
+                return answer;
+            }
+            look_again().await;
         }
-        look_again().await;
-    };
+    });
+    let answer = answer.await.expect("the canary sees the standby");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     node.until_said("give the address of the primary").await;
 }

@@ -11,6 +11,15 @@ use vestnik::token::{self, New, Stores, Which};
 
 use crate::support::app::App;
 
+/// A ping interval that is short for a test. A session whose client is silent for three intervals is closed, so a
+/// shorter interval could close a session on a busy machine.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The lifetime of a token that ends during a test. It is long enough to connect on a busy machine.
+const BRIEF: Duration = Duration::from_secs(20);
+/// A node must notice a revoked token within this time. It is less than the 30 s between two periodic checks, so a node
+/// that noticed the revocation only in a check would be too late.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+
 #[tokio::test]
 async fn an_order_written_to_postgres_is_on_its_partners_screen() {
     let app = App::start().await;
@@ -287,7 +296,7 @@ async fn no_token_takes_the_last_place_of_a_store() {
 
 #[tokio::test]
 async fn a_session_is_pinged_and_gets_the_newest_cursor() {
-    let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
+    let app = App::start_with(|config| config.session.ping_interval = PING_INTERVAL).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (8)").await;
     let heartbeat = loop {
@@ -384,8 +393,8 @@ async fn a_revoked_token_closes_its_sessions_and_no_others() {
     let mut closed = app.try_panel("7", None, doomed.reveal()).await.unwrap().live().await;
     let mut kept = app.panel("7", None).await.live().await;
     assert_eq!(token::revoke(&client, &Which::Label("doomed".into())).await.unwrap(), 1);
-    let noticed = tokio::time::timeout(Duration::from_secs(2), closed.message()).await;
-    assert_eq!(noticed.expect("within 2 s"), Err(4503));
+    let noticed = tokio::time::timeout(NOTICED_WITHIN, closed.message()).await;
+    assert_eq!(noticed.expect("the session is closed"), Err(4503));
     app.write("insert into orders (store_id) values (7)").await;
     assert_eq!(kept.event().await["type"], "new_order");
 }
@@ -401,24 +410,27 @@ async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
 
 #[tokio::test]
 async fn a_session_ends_with_its_token() {
-    let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
+    let app = App::start_with(|config| config.session.ping_interval = PING_INTERVAL).await;
     let client = app.database.client().await;
     let brief = token::create(
         &client,
         &New {
-            expires_in: Some(Duration::from_secs(5)),
+            expires_in: Some(BRIEF),
             ..New::of(&Stores::All)
         },
     )
     .await
     .unwrap();
     let mut panel = app.try_panel("7", None, brief.reveal()).await.unwrap();
-    let code = loop {
-        if let Err(code) = panel.message().await {
-            break code;
+    let closed = async {
+        loop {
+            if let Err(code) = panel.message().await {
+                return code;
+            }
         }
     };
-    assert_eq!(code, 4401);
+    let closed = tokio::time::timeout(crate::support::app::PATIENCE, closed).await;
+    assert_eq!(closed.expect("the session ends"), 4401);
     // The session measures the token's lifetime from a moment before its query to Postgres, so the session ends a
     // little earlier than the token.
     let refused = async {
@@ -449,7 +461,10 @@ async fn a_store_has_as_many_sessions_as_it_may() {
     let close = third.next().await.unwrap().unwrap();
     assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
     drop(first);
-    while app.panel_or_close("7").await.is_err() {}
+    let back = async { while app.panel_or_close("7").await.is_err() {} };
+    tokio::time::timeout(crate::support::app::PATIENCE, back)
+        .await
+        .expect("the place of the one that left");
 }
 
 #[tokio::test]

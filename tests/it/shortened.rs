@@ -48,7 +48,7 @@ fn check(events: &[Value]) {
 async fn a_large_event_goes_out_without_its_large_parts_and_the_cursor_moves_on() {
     let app = App::start().await;
     let mut live = app.panel("7", None).await.live().await;
-    let mut many = app.stream("", &app.token).await.unwrap().live().await;
+    let mut many = app.until_stream("", &app.token).await.live().await;
     let mut sse = Sse::open(&app, "/api/partner/sse/7", None).await;
     let start = live.cursor.clone();
     while sse.message().await.1["type"] != "live" {}

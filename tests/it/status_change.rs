@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
 use vestnik::infra::config::Config;
@@ -14,6 +15,7 @@ use vestnik::sources::status_change::{
 };
 
 use crate::support::db::{Database, until};
+use crate::support::{LOCK_LIMIT, in_rounds, within};
 
 /// The status changes that a person may make: the earlier status, the new status, and the orders or bookings that may
 /// have this change. `*`: orders with delivery. `-`: orders without delivery. `booking`: bookings. An empty text: all
@@ -210,29 +212,40 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_learn_who() {
     let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
     let (client, watcher) = (shop.database.client().await, shop.database.client().await);
     for (round, to) in ["preparing", "rejected"].into_iter().cycle().take(6).enumerate() {
-        let insert = "insert into orders (store_id) values (7) returning id::text";
-        let key: String = client.query_one(insert, &[]).await.unwrap().get(0);
-        // The shop holds a lock on the row until all four changes wait for this lock.
-        client
-            .batch_execute(&format!("begin; select from orders where id = {key} for update"))
-            .await
-            .unwrap();
         let names = ["Anna", "Boris", "Vera", "Gleb"];
-        let presses = names.map(|by| {
-            let (pool, sources, store, key) = (shop.pool.clone(), shop.sources.clone(), store.clone(), key.clone());
-            tokio::spawn(async move {
-                change_status(&pool, &sources, &shop_api(), &change(&store, &key, to, by), ())
-                    .await
-                    .unwrap()
-            })
-        });
-        let waiting = "select count(*) >= 4 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        until(&watcher, waiting).await;
-        client.batch_execute("commit").await.unwrap();
+        let (key, outcomes) = in_rounds(async || {
+            let insert = "insert into orders (store_id) values (7) returning id::text";
+            let key: String = client.query_one(insert, &[]).await.unwrap().get(0);
+            // The shop holds a lock on the row until all four changes wait for this lock.
+            client
+                .batch_execute(&format!("begin; select from orders where id = {key} for update"))
+                .await
+                .unwrap();
+            let outcomes = within(LOCK_LIMIT, async {
+                let presses = names.map(|by| {
+                    let (pool, sources, store, key) =
+                        (shop.pool.clone(), shop.sources.clone(), store.clone(), key.clone());
+                    tokio::spawn(async move {
+                        change_status(&pool, &sources, &shop_api(), &change(&store, &key, to, by), ())
+                            .await
+                            .unwrap()
+                    })
+                });
+                let waiting = "select count(*) >= 4 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+                until(&watcher, waiting).await;
+                client.batch_execute("commit").await.unwrap();
+                join_all(presses).await
+            });
+            let outcomes = outcomes.await;
+            // A round that took too long has not ended the transaction.
+            client.batch_execute("commit").await.unwrap();
+            Some((key, outcomes?))
+        })
+        .await;
         let mut first = Vec::new();
         let mut told = Vec::new();
-        for (by, press) in names.iter().zip(presses) {
-            match press.await.unwrap() {
+        for (by, outcome) in names.iter().zip(outcomes) {
+            match outcome.unwrap() {
                 outcome @ StatusChangeOutcome::Done { .. } => {
                     assert_eq!(outcome, done("orders", "pending"));
                     first.push((*by).to_owned());

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use vestnik::infra::config::{Config, JwtKeys, ServedDatabase};
 use vestnik::infra::db::Client;
 use vestnik::token::{Scope, Stores};
 
 use crate::oracle::seed;
-use crate::support::app::{App, Panel};
+use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
 use crate::support::issuer::{Key, KeySet, believed, claims};
 use crate::support::sse::Sse;
@@ -115,7 +116,7 @@ async fn a_revoked_token_lists_nothing() {
 async fn a_dispatcher_of_two_thousand_stores_needs_one_socket() {
     const ALL: usize = 2000;
     let app = App::start().await;
-    let mut stream = app.stream("?stores=*", &app.token).await.unwrap().live().await;
+    let mut stream = app.until_stream("?stores=*", &app.token).await.live().await;
     let insert = format!("insert into orders (store_id) select i from generate_series(1, {ALL}) i");
     app.write(&insert).await;
     let (mut stores, mut cursor) = (BTreeSet::new(), String::new());
@@ -130,7 +131,7 @@ async fn a_dispatcher_of_two_thousand_stores_needs_one_socket() {
     assert_eq!(listed(&app, &app.token, 500).await.len(), ALL);
     // Another stream with the cursor of the middle event gets exactly the events after this cursor.
     let query = format!("?stores=*&after={cursor}");
-    let mut again = app.stream(&query, &app.token).await.unwrap();
+    let mut again = app.until_stream(&query, &app.token).await;
     for _ in 0..ALL / 2 {
         assert!(stores.remove(again.event().await["store_id"].as_str().unwrap()));
     }
@@ -140,16 +141,15 @@ async fn a_dispatcher_of_two_thousand_stores_needs_one_socket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
     let app = App::start().await;
-    let mut some = app.stream("?stores=7,8", &app.token).await.unwrap().live().await;
+    let mut some = app.until_stream("?stores=7,8", &app.token).await.live().await;
     let mut new = app
-        .stream("?stores=7,8,9&types=new_order", &app.token)
+        .until_stream("?stores=7,8,9&types=new_order", &app.token)
         .await
-        .unwrap()
         .live()
         .await;
     let narrow = app.database.token(these(&["8", "9"])).await;
-    let mut own = app.stream("?stores=*", &narrow).await.unwrap().live().await;
-    let mut all = app.stream("", &app.token).await.unwrap().live().await;
+    let mut own = app.until_stream("?stores=*", &narrow).await.live().await;
+    let mut all = app.until_stream("", &app.token).await.live().await;
     app.write(&format!("{ORDER} (7, 'a'), (8, 'b'), (9, 'c'), (10, 'd')"))
         .await;
     app.write("update orders set status = 'preparing' where store_id in (7, 9)")
@@ -197,13 +197,12 @@ async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
         }
     }
     // A client that reconnects gets the missed events from the journal.
-    let start = app.stream("?stores=7,8", &app.token).await.unwrap().live().await.cursor;
+    let start = app.until_stream("?stores=7,8", &app.token).await.live().await.cursor;
     app.write(&format!("{ORDER} (9, 'missed'), (8, 'missed'), (7, 'missed')"))
         .await;
     let back = app
-        .stream(&format!("?stores=7,8&types=new_order&after={start}"), &app.token)
-        .await
-        .unwrap();
+        .until_stream(&format!("?stores=7,8&types=new_order&after={start}"), &app.token)
+        .await;
     let missed: Vec<_> = back
         .live()
         .await
@@ -255,7 +254,7 @@ async fn until_last(panel: &mut Panel, stores: usize) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_from_every_event() {
     let app = App::start().await;
-    let start = app.stream("", &app.token).await.unwrap().live().await.cursor;
+    let start = app.until_stream("", &app.token).await.live().await.cursor;
     let mut random = Rng::with_seed(seed());
     let clients = futures::future::join_all((0..3).map(|_| app.database.client())).await;
     let writing = tokio::spawn(write_at_random(clients, random.fork(), 300));
@@ -265,7 +264,7 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
         let (app, start) = (&app, &start);
         async move {
             let query = format!("?stores={stores}&after={start}");
-            let mut stream = app.stream(&query, &app.token).await.unwrap().live().await;
+            let mut stream = app.until_stream(&query, &app.token).await.live().await;
             (stores, until_last(&mut stream, count).await)
         }
     });
@@ -297,7 +296,7 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
         for _ in 0..4 {
             let index = random.usize(..events.len());
             let query = format!("?stores={stores}&after={}", events[index]["cursor"].as_str().unwrap());
-            let back = app.stream(&query, &app.token).await.unwrap().live().await;
+            let back = app.until_stream(&query, &app.token).await.live().await;
             let rest: BTreeSet<_> = back.before_live.iter().map(|event| event["id"].as_str()).collect();
             let lost = events[index + 1..]
                 .iter()
@@ -311,23 +310,25 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
 async fn a_selection_without_events_still_moves_its_cursor() {
     let app = App::start_with(|config| config.session.ping_interval = std::time::Duration::from_secs(1)).await;
     let mut quiet = app
-        .stream("?stores=7&types=order_cancelled", &app.token)
+        .until_stream("?stores=7&types=order_cancelled", &app.token)
         .await
-        .unwrap()
         .live()
         .await;
     let before = quiet.cursor.clone();
     app.write("insert into orders (store_id) values (7), (8)").await;
-    while quiet.cursor == before {
-        let message = quiet.message().await.unwrap();
-        assert_eq!(message["type"], "heartbeat", "{message}");
-    }
+    let moved = timeout(PATIENCE, async {
+        while quiet.cursor == before {
+            let message = quiet.message().await.unwrap();
+            assert_eq!(message["type"], "heartbeat", "{message}");
+        }
+    });
+    moved.await.expect("a newer cursor");
     // The cursor also advances during a replay. If a page of the journal contains no selected event, the session sends
     // a heartbeat with a newer cursor.
     app.write("insert into orders (store_id) select 7 from generate_series(1, 4500)")
         .await;
     let query = format!("?stores=7&types=order_cancelled&after={before}");
-    let back = app.stream(&query, &app.token).await.unwrap().live().await;
+    let back = app.until_stream(&query, &app.token).await.live().await;
     let kinds: Vec<_> = back.before_live.iter().map(|message| message["type"].clone()).collect();
     assert_eq!(kinds, ["heartbeat", "heartbeat"]);
     let cursors: BTreeSet<&str> = back
@@ -365,7 +366,7 @@ async fn a_stream_of_many_stores_comes_over_server_sent_events_too() {
 #[tokio::test]
 async fn an_acknowledgement_over_a_stream_of_many_stores_names_the_store() {
     let app = App::start().await;
-    let mut stream = app.stream("?stores=7,8", &app.token).await.unwrap().live().await;
+    let mut stream = app.until_stream("?stores=7,8", &app.token).await.live().await;
     stream.say(r#"{"type":"panel","rings":true}"#).await;
     app.write("insert into orders (store_id) values (8), (9)").await;
     let id = stream.event().await["id"].clone();
@@ -438,8 +439,8 @@ async fn a_token_that_is_narrowed_ends_its_streams_and_no_others() {
     ];
     for (query, change, code) in cases {
         let token = app.database.token(these(&["7", "8"])).await;
-        let mut stream = app.stream(&format!("?{query}"), &token).await.unwrap().live().await;
-        let mut kept = app.stream("?stores=7,8", &app.token).await.unwrap().live().await;
+        let mut stream = app.until_stream(&format!("?{query}"), &token).await.live().await;
+        let mut kept = app.until_stream("?stores=7,8", &app.token).await.live().await;
         let sql = format!("update vestnik.vst_token set {change} where id = (select max(id) from vestnik.vst_token)");
         client.batch_execute(&sql).await.unwrap();
         if code != 0 {
@@ -489,8 +490,8 @@ async fn a_stream_of_many_stores_is_refused_for_the_right_reason() {
         401
     );
     let (one, two) = (
-        app.stream("", &token).await.unwrap(),
-        app.stream("?stores=7", &token).await.unwrap(),
+        app.until_stream("", &token).await,
+        app.until_stream("?stores=7", &token).await,
     );
     assert!(
         matches!(app.stream("?stores=8", &token).await, Err(Error::ConnectionClosed)),
@@ -498,7 +499,7 @@ async fn a_stream_of_many_stores_is_refused_for_the_right_reason() {
     );
     assert_eq!(app.get("/api/partner/stream", Some(&token)).await.0, 429);
     // The limit of streams is separate for each token, and does not apply to sessions of a single store.
-    app.stream("", &app.token).await.unwrap();
+    app.until_stream("", &app.token).await;
     app.try_panel("7", None, &token).await.unwrap();
     drop((one, two));
 }
@@ -573,9 +574,9 @@ async fn a_list_is_of_all_databases_and_a_stream_is_of_one() {
         refusal(&app, "?stores=3", &app.token).await,
         (403, "forbidden_store".to_owned())
     );
-    let mut two = app.stream("?database=two", &all).await.unwrap().live().await;
-    let mut three = app.stream("?stores=3", &all).await.unwrap().live().await;
-    let mut own = app.stream("", &second_token).await.unwrap().live().await;
+    let mut two = app.until_stream("?database=two", &all).await.live().await;
+    let mut three = app.until_stream("?stores=3", &all).await.live().await;
+    let mut own = app.until_stream("", &second_token).await.live().await;
     app.write(&format!("{ORDER} (1, 'elsewhere'), (3, 'elsewhere')")).await;
     shop.batch_execute(&format!("{ORDER} (1, 'not here'), (4, 'c'), (3, 'd')"))
         .await
@@ -587,9 +588,8 @@ async fn a_list_is_of_all_databases_and_a_stream_is_of_one() {
     assert_eq!(three.event().await["data"]["customer_name"], "d");
     // A cursor is valid only for its database.
     let other = app
-        .stream(&format!("?database=one&after={}", two.cursor), &all)
+        .until_stream(&format!("?database=one&after={}", two.cursor), &all)
         .await
-        .unwrap()
         .live()
         .await;
     assert_eq!(other.before_live[0]["reason"], "epoch");

@@ -11,9 +11,14 @@ use vestnik::token::{self, New, Scope, Stores, TokenId, Which};
 use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::{Database, until};
 use crate::support::http::call;
+use crate::support::in_rounds;
 use crate::support::node::Node;
 
 const SESSION: &str = "/api/partner/session/7";
+
+/// A node must notice a change of a token within this time. It is less than the 30 s between two periodic checks, so a
+/// node that noticed the change only in a check would be too late.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A string in the format of a token. No database has this token.
 fn made_up(number: usize) -> String {
@@ -47,7 +52,7 @@ async fn what_was_looked_up_is_kept_for_seconds_and_a_revocation_counts_at_once(
     client.batch_execute("rollback").await.unwrap();
     assert_eq!(token::revoke(&client, &Which::Label("other".into())).await.unwrap(), 1);
     let refused = async { while app.get(SESSION, Some(token.reveal())).await.0 != 401 {} };
-    timeout(Duration::from_secs(1), refused).await.expect("within a second");
+    timeout(NOTICED_WITHIN, refused).await.expect("before the next check");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,17 +77,20 @@ async fn made_up_tokens_take_few_connections_however_many_they_are() {
         until(&client, &format!("select ({waiting}) > 0")).await;
         // The server answers requests with a known token, because the unknown tokens do not use all connections to
         // Postgres.
-        for _ in 0..20 {
-            let orders = app.get("/api/partner/stores/7/orders", Some(&app.token));
-            assert_eq!(timeout(Duration::from_secs(2), orders).await.expect("an answer").0, 200);
+        let mut most = 0;
+        for _ in 0..3 {
+            let answered = async { while app.get("/api/partner/stores/7/orders", Some(&app.token)).await.0 != 200 {} };
+            timeout(PATIENCE, answered).await.expect("an answer");
+            most = most.max(client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0));
         }
-        let waiting: i64 = client.query_one(waiting, &[]).await.unwrap().get(0);
         locker.batch_execute("rollback").await.unwrap();
-        waiting
+        most
     };
     let (tries, waiting) = tokio::join!(tries, meanwhile);
     assert!(waiting <= 2, "{waiting} connections");
-    assert!(tries.iter().all(|status| *status == 401), "{tries:?}");
+    // A look-up that waits for the lock for too long fails with 503.
+    assert!(tries.iter().all(|status| matches!(status, 401 | 503)), "{tries:?}");
+    assert_eq!(app.get(SESSION, Some(&made_up(TRIES))).await.0, 401);
 }
 
 #[tokio::test]
@@ -310,27 +318,31 @@ async fn brief(app: &App, seconds: u64) -> String {
 
 #[tokio::test]
 async fn a_session_is_closed_within_a_second_of_its_tokens_end_however_busy_its_store_is() {
+    const LIFETIME: Duration = Duration::from_secs(10);
+    const SECOND: Duration = Duration::from_secs(1);
     let app = App::start().await;
-    let began = Instant::now();
-    let token = brief(&app, 2).await;
-    let mut panel = app.try_panel("7", None, &token).await.unwrap().live().await;
-    let shop = app.database.client().await;
-    let busy = tokio::spawn(async move {
-        while began.elapsed() < Duration::from_secs(4) {
-            shop.batch_execute("insert into orders (store_id) values (7)")
-                .await
-                .unwrap();
-        }
-    });
-    let (code, before) = closed(&mut panel).await;
-    let closed = began.elapsed();
-    assert_eq!(code, 4401);
-    assert!(
-        closed >= Duration::from_millis(1900) && closed < Duration::from_secs(3),
-        "{closed:?}"
-    );
+    let (token, before) = in_rounds(async || {
+        let began = Instant::now();
+        let token = brief(&app, LIFETIME.as_secs()).await;
+        let created = Instant::now();
+        let mut panel = app.try_panel("7", None, &token).await.ok()?.live().await;
+        let shop = app.database.client().await;
+        let busy = async {
+            loop {
+                let order = shop.batch_execute("insert into orders (store_id) values (7)");
+                order.await.unwrap();
+            }
+        };
+        let (code, before) = tokio::select! {
+            closed = closed(&mut panel) => closed,
+            () = busy => unreachable!("the loop has no end"),
+        };
+        assert_eq!(code, 4401);
+        assert!(began.elapsed() >= LIFETIME - SECOND / 10, "after {:?}", began.elapsed());
+        (created.elapsed() < LIFETIME + SECOND).then_some((token, before))
+    })
+    .await;
     assert!(before.iter().any(|message| message["type"] == "new_order"));
-    busy.await.unwrap();
     let refused = app.get(SESSION, Some(&token)).await;
     assert!(refused.0 == 401 && refused.1.contains("token_expired"), "{refused:?}");
 }
@@ -338,13 +350,13 @@ async fn a_session_is_closed_within_a_second_of_its_tokens_end_however_busy_its_
 #[tokio::test]
 async fn a_session_that_is_warned_goes_on_with_a_new_token() {
     let app = App::start().await;
-    // The session sends a warning one minute before its token ends. This token ends in five seconds, so the warning
-    // comes at once.
-    let token = brief(&app, 5).await;
+    // The session sends a warning one minute before its token ends. This token ends earlier, so the warning comes at
+    // once.
+    let token = brief(&app, 30).await;
     let mut panel = app.try_panel("7", None, &token).await.unwrap().live().await;
     let warned = panel.message().await.unwrap();
     assert_eq!(warned["type"], "token_expires");
-    assert!((3..=5).contains(&warned["expires_in"].as_u64().unwrap()), "{warned}");
+    assert!((1..=30).contains(&warned["expires_in"].as_u64().unwrap()), "{warned}");
 
     let say = |token: &str| json!({"type": "token", "token": token}).to_string();
     let others = app.database.token(Stores::These(vec!["8".into()])).await;
@@ -357,7 +369,7 @@ async fn a_session_that_is_warned_goes_on_with_a_new_token() {
     let accepted = panel.message().await.unwrap();
     assert_eq!(accepted["type"], "token_accepted");
     assert!(
-        (3590..=3600).contains(&accepted["expires_in"].as_u64().unwrap()),
+        (3500..=3600).contains(&accepted["expires_in"].as_u64().unwrap()),
         "{accepted}"
     );
     // The session has the new token. The revocation of the old token does not end the session, and the revocation of
@@ -408,11 +420,7 @@ async fn what_is_changed_in_the_tokens_row_counts_at_once() {
         let changed = Instant::now();
         client.execute(change, &[&id]).await.unwrap();
         assert_eq!(closed(&mut panel).await.0, code, "{change}");
-        assert!(
-            changed.elapsed() < Duration::from_secs(2),
-            "{change}: {:?}",
-            changed.elapsed()
-        );
+        assert!(changed.elapsed() < NOTICED_WITHIN, "{change}: {:?}", changed.elapsed());
         assert_eq!(app.get(SESSION, Some(&token)).await.0, status, "{change}");
         app.write("insert into orders (store_id) values (7)").await;
         assert_eq!(kept.event().await["type"], "new_order", "{change}");
@@ -469,7 +477,7 @@ async fn a_token_is_followed_by_another_and_lives_a_little_longer() {
         .database
         .token_of(Stores::These(vec!["7".into()]), Scope::Manager)
         .await;
-    let new = token::rotate(&mut client, TokenId(2), Duration::from_secs(2))
+    let new = token::rotate(&mut client, TokenId(2), Duration::from_secs(10))
         .await
         .unwrap()
         .unwrap();
@@ -478,7 +486,7 @@ async fn a_token_is_followed_by_another_and_lives_a_little_longer() {
     assert!(told.contains("manager"), "{told}");
     assert_eq!(app.get("/api/partner/session/8", Some(new.reveal())).await.0, 403);
     let ended = async { while app.get(SESSION, Some(&old)).await.0 != 401 {} };
-    timeout(Duration::from_secs(4), ended).await.expect("its end");
+    timeout(PATIENCE, ended).await.expect("its end");
     assert_eq!(app.get(SESSION, Some(new.reveal())).await.0, 200);
     assert!(
         token::rotate(&mut client, TokenId(2), Duration::ZERO)

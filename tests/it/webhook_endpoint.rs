@@ -60,6 +60,16 @@ fn orders(posts: &[Post]) -> Vec<String> {
     told(posts).into_iter().map(|(_, _, order)| order).collect()
 }
 
+/// Makes each failed POST wait until the next call of [`hurry`]. Otherwise, the engine would repeat the POST after five
+/// seconds, and the test might not see the state before that.
+async fn hold_failed(database: &Database) {
+    let hold = "create function hold() returns trigger language plpgsql as $$ \
+         begin new.due_at := 'infinity'; return new; end $$; \
+         create trigger hold before update on vestnik.vst_webhook_endpoint for each row \
+         when (new.due_at > clock_timestamp()) execute function hold()";
+    database.client().await.batch_execute(hold).await.unwrap();
+}
+
 /// Makes every waiting POST due now.
 async fn hurry(database: &Database) {
     let client = database.client().await;
@@ -153,6 +163,7 @@ async fn a_failed_post_is_repeated_with_its_id_and_delays_no_other_address() {
     for hook in [&silent, &failing, &good] {
         add(&database, hook, &["--store", "7"]).await;
     }
+    hold_failed(&database).await;
     let app = app(database).await;
     app.write("insert into orders (store_id) values (7)").await;
     app.write("insert into orders (store_id) values (7)").await;
@@ -163,7 +174,9 @@ async fn a_failed_post_is_repeated_with_its_id_and_delays_no_other_address() {
             format!("select reason = '{reason}' and due_at > now() from vestnik.vst_webhook_endpoint where id = 2");
         app.database.until(&waits).await;
         let said = text(&vestnik(&app.database, &["doctor"], &[]).await.stdout);
-        assert!(said.contains("posts to 2 fail"), "{said}");
+        // The post to the silent address fails, too, after its deadline.
+        let either = ["posts to 2 fail", "posts to 1, 2 fail"];
+        assert!(either.iter().any(|line| said.contains(line)), "{said}");
         hurry(&app.database).await;
     }
     let posts = failing.until(4).await;
@@ -220,6 +233,7 @@ async fn a_refused_event_is_given_up_loudly_and_an_address_that_is_gone_or_down_
     let long =
         "update vestnik.vst_webhook_endpoint set failing_since = now() - interval '73 h', attempts = 80 where id = 3";
     client.batch_execute(long).await.unwrap();
+    hold_failed(&database).await;
     let app = app(database).await;
     app.write("insert into orders (store_id) values (7)").await;
     app.write("insert into orders (store_id) values (7)").await;
@@ -347,6 +361,7 @@ async fn what_waits_for_a_removed_address_or_of_an_erased_order_is_nowhere() {
     let database = Database::fresh().await;
     add(&database, &removed, &["--store", "7"]).await;
     add(&database, &kept, &["--store", "7"]).await;
+    hold_failed(&database).await;
     let app = app(database).await;
     app.write("insert into orders (store_id) values (7)").await;
     removed.until(1).await;

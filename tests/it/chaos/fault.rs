@@ -1,7 +1,7 @@
 //! Every kind of fault, and how the test causes it.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::process::Command;
@@ -141,8 +141,9 @@ impl Chaos {
                 self.trial.commits(COMMITS_BETWEEN).await;
                 self.trial.until_caught_up().await;
                 self.trial.commits(COMMITS_BETWEEN).await;
+                let since = Instant::now();
                 self.server.put_back();
-                self.forget_lost().await;
+                self.forget_lost(since).await;
             }
             Fault::CutFromPostgres => self.cut_from_postgres(node).await,
             Fault::CutFromBalancer => {
@@ -285,12 +286,13 @@ impl Chaos {
         standby.batch_execute("select pg_reload_conf()").await.unwrap();
         until(&standby, "select not exists (select from pg_stat_wal_receiver)").await;
         self.trial.commits(COMMITS_BETWEEN).await;
+        let since = Instant::now();
         self.take_over(&standby).await;
-        self.forget_lost().await;
+        self.forget_lost(since).await;
     }
 
-    async fn forget_lost(&mut self) {
-        self.trial.forget_lost().await;
+    async fn forget_lost(&mut self, since: Instant) {
+        self.trial.forget_lost(since).await;
         self.told.forget_lost(&self.trial);
     }
 }

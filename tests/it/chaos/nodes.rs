@@ -91,7 +91,7 @@ impl Nodes {
                  export VESTNIK_TLS_CERTIFICATE='{certificate}' VESTNIK_TLS_KEY='{key}'\n\
                  export VESTNIK_SESSION_PING_INTERVAL_SECONDS={PING_INTERVAL_S}\n\
                  export VESTNIK_TELEGRAM_TOKEN='{TOKEN}' VESTNIK_TELEGRAM_API_URL='{telegram}'\n\
-                 export VESTNIK_TELEGRAM_DEADLINE_SECONDS=2 VESTNIK_TELEGRAM_LEASE_SECONDS=6\n",
+                 export VESTNIK_TELEGRAM_DEADLINE_SECONDS=20 VESTNIK_TELEGRAM_LEASE_SECONDS=24\n",
                 certificate = tls.certificate.display(),
                 key = tls.key.display(),
             );

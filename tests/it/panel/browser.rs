@@ -11,6 +11,7 @@ use tokio::time::{Instant, interval};
 
 use super::driver::{Raw, capabilities, start_driver};
 use super::webkit;
+use crate::support::watch::Watch;
 
 pub use super::driver::PATIENCE;
 
@@ -18,6 +19,14 @@ pub use super::driver::PATIENCE;
 pub const LOOK: Duration = Duration::from_millis(40);
 /// Limits the number of browsers that run at once. A test waits until it gets a permit.
 static BROWSERS: Semaphore = Semaphore::const_new(2);
+
+/// Waits until this number of browsers may start. The wait depends on the other tests, so it does not count for the
+/// watch over this test.
+async fn permits(browsers: u32) -> SemaphorePermit<'static> {
+    let permits = BROWSERS.acquire_many(browsers).await.unwrap();
+    Watch::restart();
+    permits
+}
 
 /// The sizes of the screen that are tested, CSS pixels.
 pub const SIZES: [(&str, u32, u32); 3] = [("phone", 390, 844), ("tablet", 1180, 820), ("desktop", 1600, 900)];
@@ -31,10 +40,19 @@ pub struct Browser {
     _permit: SemaphorePermit<'static>,
 }
 
+/// Parts of the errors of a press whose element moved or was replaced.
+const MOVING: [&str; 5] = [
+    "click intercepted",
+    "stale element",
+    "no such element",
+    "not interactable",
+    "does not belong to the document",
+];
+
 /// Whether a press failed because its element moved or was replaced.
 fn is_moving(error: &CmdError) -> bool {
     let said = error.to_string();
-    said.contains("click intercepted") || said.contains("stale element")
+    MOVING.iter().any(|part| said.contains(part))
 }
 
 impl Browser {
@@ -46,14 +64,14 @@ impl Browser {
 
     /// Starts a browser that forbids all sites to store data: no cookies, and no local storage.
     pub async fn start_that_keeps_nothing() -> Self {
-        let permit = BROWSERS.acquire().await.unwrap();
+        let permit = permits(1).await;
         Self::with(permit, json!({"profile.default_content_setting_values.cookies": 2})).await
     }
 
     /// Starts several browsers with one request for permits. If two tests each held one permit and waited for a
     /// second one, both would wait forever.
     pub async fn start_some<const N: usize>() -> [Self; N] {
-        let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
+        let mut permits = permits(N as u32).await;
         let mut browsers = Vec::new();
         for _ in 0..N {
             let permit = permits.split(1).expect("as many permits as were acquired");
@@ -81,7 +99,7 @@ impl Browser {
 
     /// Starts a WebKit. WebKit has no headless mode, so it gets a virtual screen.
     pub async fn start_webkit() -> Self {
-        let permit = BROWSERS.acquire().await.unwrap();
+        let permit = permits(1).await;
         let (page, driver, screen) = webkit::start().await;
         Self {
             page,
@@ -131,13 +149,17 @@ impl Browser {
         }
     }
 
-    /// Waits until an element is visible, and presses it as a person does.
-    pub async fn press(&self, selector: &str) {
-        // A button that has just moved ignores presses for a moment.
+    /// Waits until an element is visible and accepts presses. A button that has just moved ignores presses for a moment.
+    pub async fn until_still(&self, selector: &str) {
         self.until(&format!(
             "document.querySelector({selector:?})?.checkVisibility() && !(document.querySelector({selector:?}).closest('[data-still]')?.dataset.still > performance.now())"
         ))
         .await;
+    }
+
+    /// Waits until an element is visible, and presses it as a person does.
+    pub async fn press(&self, selector: &str) {
+        self.until_still(selector).await;
         let (begin, mut look) = (Instant::now(), interval(LOOK));
         loop {
             look.tick().await;

@@ -150,8 +150,8 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     browser.js(&script).await;
     browser.until("window.connection?.state.name === 'live'").await;
     app.engine.shut_down().await;
-    browser.until("waits.length === 4").await;
-    let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
+    browser.until("waits.length >= 4").await;
+    let waits: Vec<f64> = serde_json::from_value(browser.js("return waits.slice(0, 4)").await).unwrap();
     // For only one session, the server states a very short time to reconnect.
     assert!(waits[0] < 100.0, "{waits:?}");
     for (wait, least) in waits[1..].iter().zip([500.0, 1000.0, 2000.0]) {
@@ -166,7 +166,7 @@ async fn a_module_gives_a_new_token_before_the_old_one_ends() {
     let healthz = format!("http://{}/healthz", app.engine.address());
     browser.page.goto(&healthz).await.unwrap();
     let brief = New {
-        expires_in: Some(std::time::Duration::from_secs(5)),
+        expires_in: Some(std::time::Duration::from_secs(20)),
         ..New::of(&Stores::All)
     };
     let brief = token::create(&app.database.client().await, &brief).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_module_gives_a_new_token_before_the_old_one_ends() {
         app.token
     );
     browser.js(&script).await;
-    browser.until("window.left <= 5").await;
+    browser.until("window.left <= 20").await;
     app.database
         .until("select clock_timestamp() > expires_at + interval '1 second' from vestnik.vst_token where id = 2")
         .await;
@@ -211,8 +211,8 @@ async fn a_module_that_finds_no_place_comes_back_later_and_does_not_stop() {
         app.token
     );
     browser.js(&script).await;
-    browser.until("waits.length === 2").await;
-    let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
+    browser.until("waits.length >= 2").await;
+    let waits: Vec<f64> = serde_json::from_value(browser.js("return waits.slice(0, 2)").await).unwrap();
     assert!(
         waits.iter().all(|wait| (15_000.0..30_000.0).contains(wait)),
         "{waits:?}"

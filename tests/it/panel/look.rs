@@ -1,9 +1,10 @@
 //! Tests of how the panel looks and sounds: accessibility, languages, sounds, and 500 open orders.
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::panel::ORDER;
-use crate::panel::browser::{Browser, SIZES};
+use crate::panel::browser::{Browser, PATIENCE, SIZES};
 use crate::support::app::App;
 
 /// axe-core 4.14.1 by Deque Systems, under MPL-2.0 (see axe.LICENSE in this directory). Only the tests use it.
@@ -362,6 +363,7 @@ async fn an_order_that_has_no_card_yet_rings_is_counted_found_answered_and_scrol
     let rendered = "select count(*) from vestnik.vst_receipt where rendered_at is not null";
     assert_eq!(app.value(rendered).await.unwrap(), "20");
     browser.press("#find-open").await;
+    browser.until("document.querySelector('#find').open").await;
     browser
         .page
         .find(fantoccini::Locator::Css("#find-words"))
@@ -384,9 +386,12 @@ async fn an_order_that_has_no_card_yet_rings_is_counted_found_answered_and_scrol
         .find(fantoccini::Locator::Css("[data-column=pending] .column-body"))
         .await
         .unwrap();
-    while browser.js(&format!("return {cards}")).await != 59 {
-        column.send_keys("\u{e010}").await.unwrap();
-    }
+    let scrolled = timeout(PATIENCE, async {
+        while browser.js(&format!("return {cards}")).await != 59 {
+            column.send_keys("\u{e010}").await.unwrap();
+        }
+    });
+    scrolled.await.expect("the column makes all its cards");
     app.until_so("select count(*) = 60 from vestnik.vst_receipt where event_id <= 60 and rendered_at is not null")
         .await;
     browser.close().await;

@@ -361,6 +361,7 @@ async fn an_order_is_found_by_its_number_its_customer_or_the_end_of_the_telephon
         ("zzz", "Ничего не нашлось"),
     ] {
         browser.press("#find-open").await;
+        browser.until("document.querySelector('#find').open").await;
         let field = browser
             .page
             .find(fantoccini::Locator::Css("#find-words"))
@@ -371,6 +372,7 @@ async fn an_order_is_found_by_its_number_its_customer_or_the_end_of_the_telephon
         browser.press("#find-close").await;
     }
     browser.press("#find-open").await;
+    browser.until("document.querySelector('#find').open").await;
     let field = browser
         .page
         .find(fantoccini::Locator::Css("#find-words"))

@@ -235,13 +235,8 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
     .await
     .expect("a minute passes");
     let rang = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap() - rounds;
-    assert!((13..=16).contains(&rang), "{rang} rounds");
-    assert_eq!(
-        browser
-            .js("return document.getElementById('light').dataset.state")
-            .await,
-        "live"
-    );
+    assert!((8..=16).contains(&rang), "{rang} rounds");
+    browser.until_light("live").await;
     let shown = "const done = arguments[0]; navigator.serviceWorker.getRegistration() \
         .then((worker) => worker?.getNotifications()).then((all) => done((all ?? []).map((one) => one.title)))";
     assert_eq!(browser.js_later(shown).await, serde_json::json!(["Новый заказ №1"]));
@@ -284,11 +279,13 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
     shop.batch_execute("begin; select from orders where id = 2 for update")
         .await
         .unwrap();
-    for browser in [&kitchen, &counter] {
-        browser.press("[data-key='orders/7/orders/2'] .yes").await;
-    }
+    // A script presses as soon as the button accepts presses, because the first press waits for only three seconds.
+    let press = "(() => { const yes = document.querySelector('[data-key=\"orders/7/orders/2\"] .yes'); \
+         if (!yes || yes.closest('[data-still]')?.dataset.still > performance.now()) return false; \
+         yes.click(); return true; })()";
+    tokio::join!(kitchen.until(press), counter.until(press));
     let waiting =
-        "select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        "select count(*) >= 2 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
     app.until_so(waiting).await;
     shop.batch_execute("rollback").await.unwrap();
     let told = "document.querySelector('.toast-problem')?.innerText";

@@ -1,7 +1,7 @@
 //! An engine that runs inside a test, and clients of it.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -20,6 +20,13 @@ use super::tls::trusting;
 
 /// The longest wait for an expected result. This time is long because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+/// The longest wait until a node listens, polls or is idle. On a busy machine, the first self-test of the listener may
+/// time out, and the node repeats the self-test after a minute.
+pub const LISTEN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node keeps its sessions for at least this long after it could last read the journal. The engine closes them after
+/// ten seconds, and the last read may be five seconds old when a failure begins.
+const SESSIONS_KEPT: Duration = Duration::from_secs(5);
 
 /// A running engine with its own database.
 pub struct App {
@@ -160,13 +167,24 @@ impl App {
 
     /// Waits until `/readyz` reports that the engine receives Postgres notifications.
     pub async fn until_listening(&self) {
-        timeout(PATIENCE, async {
-            while !self.get_ops("/readyz").await.1.contains("listening") {
+        self.until_feed("listening").await;
+    }
+
+    /// Waits until `/readyz` reports this state of the feed, for example `polling`.
+    pub async fn until_feed(&self, state: &str) {
+        let waited = timeout(LISTEN_PATIENCE, async {
+            while self.readiness().await["feed"] != state {
                 look_again().await;
             }
-        })
-        .await
-        .expect("the engine listens");
+        });
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("the feed did not reach the state {state}"));
+    }
+
+    /// The body of the response of `/readyz`.
+    pub async fn readiness(&self) -> Value {
+        serde_json::from_str(&self.get_ops("/readyz").await.1).unwrap()
     }
 
     /// Sends a GET with the app's token, and parses the body as JSON.
@@ -175,9 +193,44 @@ impl App {
         serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {body}"))
     }
 
-    /// Connects a panel to a store, and waits for its `connected` message.
+    /// Connects a panel to a store, and waits for its `connected` message. Tries again while the node is not ready.
     pub async fn panel(&self, store: &str, after: Option<&str>) -> Panel {
-        self.try_panel(store, after, &self.token).await.expect("a socket")
+        let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let path = format!("/api/partner/ws/partner/{store}{after}");
+        self.until_connected(&path, &self.token).await
+    }
+
+    /// Like [`App::stream`], but tries again while the node is not ready.
+    pub async fn until_stream(&self, query: &str, token: &str) -> Panel {
+        self.until_connected(&format!("/api/partner/stream{query}"), token)
+            .await
+    }
+
+    /// Opens a WebSocket, and waits for its `connected` message. A node whose feed is late refuses the handshake, or
+    /// closes the socket with 1012. Then this function waits until the node is ready, and tries again.
+    async fn until_connected(&self, path: &str, token: &str) -> Panel {
+        let bearer = format!("Bearer {token}");
+        let connected = timeout(PATIENCE, async {
+            loop {
+                match self.raw_socket(path, &[("authorization", &bearer)]).await {
+                    Ok(socket) => {
+                        let mut panel = Panel::over(socket);
+                        match panel.message().await {
+                            Ok(connected) => {
+                                assert_eq!(connected["type"], "connected");
+                                return panel;
+                            }
+                            Err(code) => assert_eq!(code, 1012, "{path}: closed before `connected`"),
+                        }
+                    }
+                    Err(Error::Http(response)) => assert_eq!(response.status(), 503, "{path}"),
+                    Err(error) => panic!("{path}: no socket: {error}"),
+                }
+                self.until_ready().await;
+                look_again().await;
+            }
+        });
+        connected.await.unwrap_or_else(|_| panic!("{path}: no session in time"))
     }
 
     /// Connects a panel, and returns the close code if the server closes the socket before its first message.
@@ -189,11 +242,7 @@ impl App {
     pub async fn try_panel_or_close(&self, store: &str, token: &str) -> Result<Panel, u16> {
         let bearer = format!("Bearer {token}");
         let socket = self.raw_panel(store, &[("authorization", &bearer)]).await.unwrap();
-        let mut panel = Panel {
-            socket,
-            cursor: String::new(),
-            before_live: Vec::new(),
-        };
+        let mut panel = Panel::over(socket);
         panel.message().await.map(|_| panel)
     }
 
@@ -204,11 +253,7 @@ impl App {
         let socket = self
             .raw_panel(&format!("{store}{after}"), &[("authorization", &bearer)])
             .await?;
-        let mut panel = Panel {
-            socket,
-            cursor: String::new(),
-            before_live: Vec::new(),
-        };
+        let mut panel = Panel::over(socket);
         let connected = panel.message().await.expect("connected");
         assert_eq!(connected["type"], "connected");
         panel.cursor = connected["cursor"].as_str().unwrap().to_owned();
@@ -239,17 +284,34 @@ impl App {
             .await
     }
 
+    /// The next event of a panel of this store after a failure of Postgres. `since` is a moment before the failure. On a
+    /// busy machine the failure may last so long that the node closes its sessions. Then the panel reconnects.
+    pub async fn event_after_failure(&self, panel: &mut Panel, store: &str, since: Instant) -> Value {
+        let event = timeout(PATIENCE, async {
+            loop {
+                match panel.message().await {
+                    Ok(message) if message.get("data").is_some() => return message,
+                    Ok(_) => {}
+                    Err(code) => {
+                        assert_eq!(code, 1012);
+                        let after = since.elapsed();
+                        assert!(after >= SESSIONS_KEPT, "the session was closed after {after:?}");
+                        let cursor = panel.cursor.clone();
+                        *panel = self.panel(store, Some(&cursor)).await;
+                    }
+                }
+            }
+        });
+        event.await.expect("an event comes")
+    }
+
     /// Opens a stream of several stores, and waits for its `connected` message. `query` follows the path, for example
     /// `?stores=7,8`.
     pub async fn stream(&self, query: &str, token: &str) -> Result<Panel, Error> {
         let bearer = format!("Bearer {token}");
         let path = format!("/api/partner/stream{query}");
         let socket = self.raw_socket(&path, &[("authorization", &bearer)]).await?;
-        let mut panel = Panel {
-            socket,
-            cursor: String::new(),
-            before_live: Vec::new(),
-        };
+        let mut panel = Panel::over(socket);
         let connected = panel.message().await.map_err(|_| Error::ConnectionClosed)?;
         assert_eq!(
             (&connected["type"], connected.get("store_id")),
@@ -286,6 +348,14 @@ pub struct Panel {
 }
 
 impl Panel {
+    fn over(socket: Socket) -> Self {
+        Self {
+            socket,
+            cursor: String::new(),
+            before_live: Vec::new(),
+        }
+    }
+
     /// Connects a panel to a server without TLS, and waits for its `connected` message.
     pub async fn connect(server: SocketAddr, store: &str, after: Option<&str>, token: &str) -> Result<Self, Error> {
         let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
@@ -294,15 +364,24 @@ impl Panel {
         let bearer = format!("Bearer {token}").parse().unwrap();
         request.headers_mut().insert("authorization", bearer);
         let (socket, _) = connect_async_tls_with_config(request, None, true, None).await?;
-        let mut panel = Self {
-            socket,
-            cursor: String::new(),
-            before_live: Vec::new(),
-        };
+        let mut panel = Self::over(socket);
         match panel.message().await {
             Ok(_) => Ok(panel),
             Err(_) => Err(Error::ConnectionClosed),
         }
+    }
+
+    /// Connects a panel to a store, and tries again until the server admits it.
+    pub async fn until_admitted(server: SocketAddr, store: &str, token: &str) -> Self {
+        let admitted = timeout(PATIENCE, async {
+            loop {
+                match Self::connect(server, store, None, token).await {
+                    Ok(panel) => return panel,
+                    Err(_) => look_again().await,
+                }
+            }
+        });
+        admitted.await.expect("the server admits the panel")
     }
 
     /// The next message, or the close code if the server closes the socket.

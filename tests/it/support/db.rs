@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use vestnik::infra::config::{Config, Database as DatabaseConfig, ShopSchema};
-use vestnik::infra::db::Client;
+use vestnik::infra::db::{Client, Error, connect_as, connect_directly};
 use vestnik::sources::attach::{self, Options};
 use vestnik::sources::registry::Registry;
 
@@ -46,6 +46,19 @@ pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
     waited
         .await
         .unwrap_or_else(|_| panic!("the query did not return true: {sql}"));
+}
+
+/// Repeats `connect` until it succeeds, for at most [`PATIENCE`]. A busy machine may not open a connection within the
+/// time limit of one attempt.
+async fn until_connected<C>(connect: impl AsyncFn() -> Result<C, Error>) -> C {
+    let begin = Instant::now();
+    loop {
+        match connect().await {
+            Ok(connected) => return connected,
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "no connection to Postgres: {error}"),
+        }
+        look_again().await;
+    }
 }
 
 static CLUSTER: OnceCell<String> = OnceCell::const_new();
@@ -134,9 +147,8 @@ impl Database {
 
     async fn named(name: &str, template: &str) -> Self {
         let cluster = CLUSTER.get_or_init(cluster).await;
-        let admin = vestnik::infra::db::connect_as(&url(cluster, "postgres"), "test")
-            .await
-            .unwrap();
+        let url = url(cluster, "postgres");
+        let admin = until_connected(async || connect_as(&url, "test").await).await;
         admin
             .batch_execute(&format!("drop database if exists {name}"))
             .await
@@ -217,16 +229,13 @@ impl Database {
     /// Opens a connection outside the pool, as `vestnik attach` and other commands that alter a table do.
     pub async fn session(&self) -> tokio_postgres::Client {
         let config = self.config();
-        vestnik::infra::db::connect_directly(&config.database, "command")
-            .await
-            .unwrap()
+        until_connected(async || connect_directly(&config.database, "command").await).await
     }
 
     /// Opens a connection as a shop's application does.
     pub async fn client(&self) -> Client {
-        vestnik::infra::db::connect_as(&SecretString::from(self.url.clone()), "shop")
-            .await
-            .unwrap()
+        let url = SecretString::from(self.url.clone());
+        until_connected(async || connect_as(&url, "shop").await).await
     }
 }
 
@@ -247,9 +256,8 @@ static DROPPED: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
             let cluster = CLUSTER.get().expect("the cluster of these databases");
-            let admin = vestnik::infra::db::connect_as(&url(cluster, "postgres"), "test")
-                .await
-                .unwrap();
+            let url = url(cluster, "postgres");
+            let admin = until_connected(async || connect_as(&url, "test").await).await;
             for name in names {
                 let statement = format!("drop database if exists {name} with (force)");
                 if let Err(error) = admin.batch_execute(&statement).await {
