@@ -49,8 +49,23 @@ pub fn lines(
     if is_by_store && has_default_currency.unwrap_or(mapping.fields.total.is_some() || has_prices) {
         lines.push(default_currency());
     }
+    lines.extend(unsaid_start(mapping));
     lines.extend(kept_answers(mapping));
     lines
+}
+
+/// The line for bookings whose start the mapping does not say. `None`: the mapping says it, or has orders.
+fn unsaid_start(mapping: &Mapping) -> Option<String> {
+    let is_named = |text: &str| text.contains("due_at") || text.contains("starts_at");
+    let is_said = match &mapping.derived {
+        Some(derived) => derived.fields.iter().any(|(field, _)| is_named(field)),
+        None => mapping.fields.due_at.is_some() || mapping.details.as_deref().is_some_and(is_named),
+    };
+    (mapping.kind == SubjectKind::Booking && !is_said).then(|| {
+        "the mapping does not say when the guests come: write `due_at`; where the date and the time stand in two columns, let the query \
+         of [details] return `(date + time) at time zone 'Europe/Paris' as due_at`"
+            .to_owned()
+    })
 }
 
 /// The line for a mapping that names no currency.

@@ -39,6 +39,7 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     let Findings { problems, warnings } = &mut findings;
     status_words::validate(table, mapping, problems, warnings);
     paid_words(table, mapping, &mut findings);
+    findings.warnings.extend(date_without_time(table, mapping));
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
@@ -192,6 +193,18 @@ fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
             paid.column
         ));
     }
+}
+
+/// The warning that the time of an order or booking is a column of dates.
+fn date_without_time(table: &Table, mapping: &Mapping) -> Option<String> {
+    let due = &mapping.fields.due_at.as_ref()?.column;
+    let column = table.column(&due.name).filter(|_| due.path.is_empty())?;
+    (column.base == "date").then(|| {
+        format!(
+            "fields.due_at: {due} is a date, and is read as midnight: where another column has the time, let the query of [details] return \
+             `({due} + time) at time zone 'Europe/Paris' as due_at`, or else show the date under [extra]"
+        )
+    })
 }
 
 /// The warning that amounts of the newest rows have fractions, but the mapping says that they count minor units, such

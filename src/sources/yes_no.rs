@@ -18,7 +18,7 @@ pub fn says_no(text: &str) -> bool {
 /// rows that are not marked as deleted.
 pub fn says_no_sql(text: &str) -> String {
     format!(
-        "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",
+        "coalesce(lower(btrim({text}, E' \\t\\n\\r\\f\\v')), '') ~ '^([+-]*0[0.]*|{}|)$'",
         NO.join("|")
     )
 }

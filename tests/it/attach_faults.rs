@@ -588,7 +588,8 @@ async fn an_audit_finds_an_order_whose_key_has_quotes() {
 #[tokio::test]
 async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
     let (_database, client) = shop(
-        "create table tickets (id int primary key, store_id int, status text not null default 'pending', total_price_cents int, \
+        "create table tickets (id int primary key, store_id int, \
+             status text not null default 'pending' check (status in ('pending', 'preparing', 'rejected')), total_price_cents int, \
              date_created timestamp, date_created_gmt timestamp default now(), date_updated_gmt timestamp); \
          create table ticket_lines (id int primary key, ticket_id int references tickets, title text, quantity int, unit_price_cents int, цех text)",
     )

@@ -56,6 +56,7 @@ mod pooler;
 mod pools;
 mod presence;
 mod promotion;
+mod propose;
 mod receipts;
 mod receipts_http;
 mod reconciler;

@@ -163,6 +163,18 @@ impl<'p> Section<'p> {
     /// Reads a reference to a column, or a TOML table with the key `column` and more keys. Returns a plain reference as
     /// a table that has only the key `column`.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
+        if let Some(Value::Array(_)) = self.table.get(key) {
+            self.take(key);
+            let remedy = match key {
+                "due_at" => {
+                    ": where the date and the time stand in two, let the query of [details] return \
+                     `(date + time) at time zone 'Europe/Paris' as due_at`"
+                }
+                _ => ", and no list",
+            };
+            self.problem(key, format!("is one column{remedy}"));
+            return None;
+        }
         if let Some(Value::String(_)) = self.table.get(key) {
             let mut table = Table::new();
             table.insert("column".into(), self.take(key)?);

@@ -19,7 +19,9 @@ impl<'a> Columns<'a> {
             true => column.name.clone(),
             false => underscored(&column.name),
         };
-        let all = table.columns.iter().map(|column| (column, known(column), false));
+        // A mapping cannot name a column with a quote in its name.
+        let usable = table.columns.iter().filter(|column| !column.name.contains('"'));
+        let all = usable.map(|column| (column, known(column), false));
         Self { all: all.collect() }
     }
 

@@ -45,9 +45,14 @@ pub(super) async fn find(
     kind: SubjectKind,
 ) -> Result<Dictionary, catalog::Error> {
     let name = underscored(&column.name);
-    let Some(stem) = name.strip_suffix("_id").filter(|_| is_whole(column)) else {
-        return Ok(Dictionary::default());
+    let stem = match name.strip_suffix("_id") {
+        Some(stem) => stem,
+        None if !column.references.is_empty() => &name,
+        None => return Ok(Dictionary::default()),
     };
+    if !is_whole(column) {
+        return Ok(Dictionary::default());
+    }
     for (named, key) in candidates(client, table, column, stem).await? {
         let found = Table::find(client, &named).await?;
         let mut columns = Columns::new(&found);

@@ -1,8 +1,8 @@
 //! Finds where the shop stores the items of orders: in a column of the order's row, or in a second table.
 
-use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, is_whole, may_list};
+use super::columns::{Columns, is_json, is_name, is_number, is_text, is_time, may_list};
 use super::json_items::{self, FoundItems};
-use super::{Draft, Items, money, synonyms};
+use super::{Draft, Items, deletion, item_synonyms, money, quantity, synonyms};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -24,7 +24,7 @@ pub(super) async fn find(
         .as_ref()
         .is_some_and(|second| second.is_named && second.is_counted);
     let may = |column: &TableColumn| may_list(column) && !(is_text(column) && is_whole);
-    if let Some(column) = columns.take(synonyms::ITEMS, may) {
+    if let Some(column) = columns.take(item_synonyms::ITEMS, may) {
         draft.items = Some(Items::Column {
             name: column.name.clone(),
             path: None,
@@ -54,33 +54,83 @@ pub(super) async fn find(
         });
         return Ok(());
     }
-    let Some(SecondTable {
+    if let Some(found) = &found {
+        of_table(client, table, found, draft).await?;
+    }
+    Ok(())
+}
+
+/// Adds a second table with the items of the orders to the draft of the proposal. `orders` is the table of the orders.
+async fn of_table(
+    client: &impl GenericClient,
+    orders: &Table,
+    second: &SecondTable,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    let SecondTable {
         table: found,
         order_key,
-        is_guess,
         ..
-    }) = &found
-    else {
-        return Ok(());
-    };
-    if *is_guess {
-        draft.guess(
-            "items",
-            format!(
-                "{} has the items of the orders, by its column {order_key}",
-                found.quoted
-            ),
+    } = second;
+    if second.is_guess {
+        let guess = format!(
+            "{} has the items of the orders, by its column {order_key}",
+            found.quoted
         );
+        draft.guess("items", guess);
     }
     let mut theirs = Columns::new(found);
     theirs.use_named(order_key);
-    let mut mapped = Vec::new();
     let text = |column: &TableColumn| is_text(column) || is_json(column);
-    let price = |column: &TableColumn| is_number(column) || is_text(column);
+    let named = name(found, &mut theirs, draft);
+    let price = theirs.take(item_synonyms::PRICES, |column| is_number(column) || is_text(column));
+    let quantity = quantity::find(client, found, &mut theirs, price, draft).await?;
+    let mut mapped = Vec::new();
+    for (key, column) in [
+        ("name", named),
+        ("quantity", quantity),
+        ("note", theirs.take(item_synonyms::ITEM_NOTES, is_text)),
+        ("options", theirs.take(item_synonyms::ITEM_OPTIONS, text)),
+        (
+            "category",
+            theirs.take(item_synonyms::ITEM_CATEGORIES, |column| {
+                text(column) && column.references.is_empty()
+            }),
+        ),
+        ("deleted_at", deleted(&mut theirs, draft)),
+        ("price", price),
+    ] {
+        mapped.extend(column.map(|column| (key, column.name.clone())));
+    }
+    if quantity.is_none() {
+        quantity::ask(client, found, &theirs, draft).await?;
+    }
+    let unit = match price {
+        Some(price) => Some(money::unit_of_price(client, found, price, orders, draft).await?),
+        None => None,
+    };
+    let keys = quantity::primary_key(client, found).await?;
+    let mut left = theirs.rest();
+    left.retain(|name| !keys.contains(name));
+    draft.items = Some(Items::Table {
+        table: found.quoted.clone(),
+        order_key: order_key.clone(),
+        columns: mapped,
+        unit,
+        left,
+    });
+    Ok(())
+}
+
+/// The column of an items table with the name of a dish. If there is none, adds a question to the draft.
+fn name<'a>(found: &Table, theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableColumn> {
+    let text = |column: &TableColumn| is_text(column) || is_json(column);
     let is_reference = |column: &TableColumn| !column.references.is_empty();
-    let named = theirs.take(synonyms::ITEM_NAMES, |column| text(column) && !is_reference(column));
+    let named = theirs.take(item_synonyms::ITEM_NAMES, |column| {
+        text(column) && !is_reference(column)
+    });
     if named.is_none() {
-        let key = theirs.peek(synonyms::ITEM_NAMES, is_reference);
+        let key = theirs.peek(item_synonyms::ITEM_NAMES, is_reference);
         let stands_behind = key.and_then(|key| {
             let table = &key.references.first()?.table;
             Some(format!(": {} is the key of a row of {table}", key.name))
@@ -94,32 +144,7 @@ pub(super) async fn find(
             ),
         );
     }
-    let quantity = theirs.take(synonyms::QUANTITIES, is_count);
-    let price = theirs.take(synonyms::PRICES, price);
-    let note = theirs.take(synonyms::ITEM_NOTES, is_text);
-    for (key, column) in [
-        ("name", named),
-        ("quantity", quantity),
-        ("note", note),
-        ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
-        (
-            "category",
-            theirs.take(synonyms::ITEM_CATEGORIES, |column| {
-                text(column) && !is_reference(column)
-            }),
-        ),
-        ("deleted_at", deleted(&mut theirs, draft)),
-    ] {
-        mapped.extend(column.map(|column| (key, column.name.clone())));
-    }
-    mapped.extend(price.map(|column| ("price", column.name.clone())));
-    draft.items = Some(Items::Table {
-        table: found.quoted.clone(),
-        order_key: order_key.clone(),
-        columns: mapped,
-        unit: price.map(money::unit_of),
-    });
-    Ok(())
+    named
 }
 
 /// A table that may hold the items of orders.
@@ -145,7 +170,7 @@ async fn second_table(
 ) -> Result<Option<SecondTable>, catalog::Error> {
     let looks_like_items = |name: &str| {
         let name = name.to_lowercase();
-        synonyms::ITEM_TABLES.iter().any(|part| name.contains(part))
+        item_synonyms::ITEM_TABLES.iter().any(|part| name.contains(part))
     };
     let mut tables = Vec::new();
     let by_key = referencing(client, table)
@@ -157,8 +182,8 @@ async fn second_table(
         let found = Table::find(client, &name).await?;
         let mut columns = Columns::new(&found);
         let (is_counted, is_named) = (
-            columns.take(synonyms::QUANTITIES, is_count).is_some(),
-            columns.take(synonyms::ITEM_NAMES, is_name).is_some(),
+            quantity::is_counted(&columns),
+            columns.take(item_synonyms::ITEM_NAMES, is_name).is_some(),
         );
         if looks_like_items(&found.name) && (is_counted || !is_guess) && draft.key.is_some() {
             tables.push(SecondTable {
@@ -171,12 +196,13 @@ async fn second_table(
         }
     }
     tables.sort_by_key(|it| (it.is_guess, !it.is_counted, !it.is_named));
-    Ok(tables.into_iter().next())
-}
-
-/// Whether the column may hold a quantity. An amount with fractions is money.
-fn is_count(column: &TableColumn) -> bool {
-    is_number(column) && (is_whole(column) || synonyms::underscored(&column.name) != "amount")
+    match tables.into_iter().next() {
+        Some(first) => Ok(Some(SecondTable {
+            table: first.table.with_defaults(client).await?,
+            ..first
+        })),
+        None => Ok(None),
+    }
 }
 
 /// Finds items tables by their names, because many frameworks declare no foreign key. For a table of orders with the
@@ -201,12 +227,13 @@ async fn named_alike(
 /// The column of an items table that marks a deleted item. If the column's name is ambiguous, such as `voided`, adds a
 /// guess to the draft.
 fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableColumn> {
-    let may = |column: &TableColumn| column.base == "boolean" || is_time(column);
-    let deleted = theirs.take(synonyms::ITEM_DELETED, may);
+    let deleted = theirs.take(item_synonyms::ITEM_DELETED, deletion::may_mark);
     if deleted.is_some() {
         return deleted;
     }
-    let withdrawn = theirs.take(synonyms::ITEM_WITHDRAWN, may)?;
+    // A number such as `cancelled` may count pieces.
+    let may = |column: &TableColumn| column.base == "boolean" || is_time(column);
+    let withdrawn = theirs.take(item_synonyms::ITEM_WITHDRAWN, may)?;
     let guess = format!(
         "an item with {} is not to be prepared, and nobody sees it",
         withdrawn.name

@@ -1,7 +1,7 @@
 //! Finds the items of orders in a JSON column whose name does not say so, by what the newest rows hold.
 
 use super::columns::{Columns, is_json, is_text, may_list};
-use super::{Draft, synonyms};
+use super::{Draft, item_synonyms};
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::items::recognise::{ListedItems, is_empty, recognise};
@@ -76,7 +76,7 @@ pub(super) async fn find<'a>(
 /// Whether the column's name says that it holds items.
 fn says_items(column: &TableColumn) -> bool {
     let name = column.name.to_lowercase();
-    synonyms::ITEM_TABLES
+    item_synonyms::ITEM_TABLES
         .iter()
         .chain(&["order", "cart"])
         .any(|part| name.contains(part))

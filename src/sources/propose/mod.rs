@@ -1,29 +1,45 @@
 //! Proposes a mapping for a table: finds the column of each field by usual names, and the meaning of the shop's status
 //! words. For each uncertain meaning, the proposal contains a question for a person.
 
+// rustfmt would put each word of the lists in these files on a line of its own.
+#[rustfmt::skip]
+mod address;
 mod beginnings;
 mod carts;
+mod column_words;
 mod columns;
+#[rustfmt::skip]
+mod completion;
+#[rustfmt::skip]
+mod contact;
+mod deletion;
 mod dictionary;
+mod drafts;
 mod identity;
+#[rustfmt::skip]
+mod item_synonyms;
 mod items;
 mod json_items;
 mod money;
+#[rustfmt::skip]
+mod order_type;
 mod payment;
+mod quantity;
 mod reasons;
 mod referring;
 mod statuses;
-// rustfmt would put each word of these lists on a line of its own.
 #[rustfmt::skip]
 mod synonyms;
+mod times;
 mod toml_text;
 mod words;
 
 use super::catalog::{self, Table, TableColumn};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, FOREIGN_KEY, is_json, is_moment, is_name, is_number, is_plain, is_text, is_time};
+use columns::{Columns, FOREIGN_KEY, is_name, is_number, is_plain, is_text, is_time};
 pub(super) use columns::{is_code, is_whole};
+use money::ProposedUnit;
 pub(super) use synonyms::{Usual, underscored, usual_status};
 pub use toml_text::open_questions;
 use words::ProposedWords;
@@ -55,10 +71,16 @@ struct Draft {
     order_type: Option<(String, TypeWords)>,
     /// The keys of the mapping's section `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,
+    /// More keys of `[fields]`, each with JSON columns and their members.
+    members: Vec<(&'static str, Vec<(String, String)>)>,
     /// The column with words for the state of the payment, and its words that mean paid.
     paid_words: Option<(String, Vec<String>)>,
     /// The column of the total, with its unit: `minor` or `major`.
     total: Option<(String, &'static str)>,
+    /// The unit of the total, and whether it is sure.
+    total_unit: Option<ProposedUnit>,
+    /// The column of the banknote that the customer pays with, and its unit if the type does not decide it.
+    change_from: Option<(String, Option<&'static str>)>,
     currency: Option<String>,
     /// The times in the mapping's section `[fields]`: the key of each, its column, and its time zone. `None` as the
     /// zone: UTC.
@@ -77,9 +99,11 @@ struct Draft {
     questions: Vec<(&'static str, String)>,
     /// The guesses to confirm, each with the TOML key to which it belongs.
     guesses: Vec<(&'static str, String)>,
+    /// Lines for the end of `[fields]` that say how to map what the proposal leaves out.
+    notes: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct TypeWords {
     delivery: Vec<String>,
     pickup: Vec<String>,
@@ -100,7 +124,10 @@ enum Items {
         order_key: String,
         /// The keys of the mapping's section `[items]`, each with its column.
         columns: Vec<(&'static str, String)>,
-        unit: Option<&'static str>,
+        /// The unit of the prices.
+        unit: Option<ProposedUnit>,
+        /// The columns that the mapping does not use, without the primary key.
+        left: Vec<String>,
     },
 }
 
@@ -132,16 +159,22 @@ pub async fn propose(
     let kind = draft.kind.unwrap_or(SubjectKind::Order);
     let mut columns = Columns::new(table);
     identity::find(client, table, &mut columns, &mut draft).await?;
+    drafts::ask(client, table, &mut draft).await?;
     statuses::find(client, table, &mut columns, kind, &mut draft).await?;
+    if kind == SubjectKind::Order {
+        order_type::find(client, table, &mut columns, &mut draft).await?;
+    }
     texts(&mut columns, &mut draft);
+    contact::find(client, table, &mut columns, &mut draft).await?;
     payment::find(client, table, &mut columns, &mut draft).await?;
     money::find(client, table, &mut columns, &mut draft).await?;
-    times(client, &mut columns, kind, &mut draft).await?;
+    times::find(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
+    money::ask_units(client, table, &columns, &mut draft).await?;
     for column in columns.all(synonyms::EXTRA, is_plain) {
         draft.extra.push((label(&column.name), column.name.clone()));
     }
-    parts_of_times(&mut columns, kind, &mut draft);
+    times::parts(table, &mut columns, kind, &mut draft);
     let used = draft.used_columns();
     let names = table.columns.iter().map(|column| column.name.as_str());
     draft.left = names.filter(|name| !used.contains(name)).map(str::to_owned).collect();
@@ -181,10 +214,13 @@ impl Draft {
             self.status.as_ref().map(|(column, _)| column),
             self.order_type.as_ref().map(|(column, _)| column),
             self.paid_words.as_ref().map(|(column, _)| column),
+            self.change_from.as_ref().map(|(column, _)| column),
             self.total.as_ref().map(|(column, _)| column),
             items,
         ];
         let fields = self.fields.iter().flat_map(|(_, columns)| columns);
+        let members = self.members.iter().flat_map(|(_, members)| members);
+        let fields = fields.chain(members.map(|(column, _)| column));
         let times = self.times.iter().map(|(_, column, _)| column);
         let others = self.extra.iter().map(|(_, column)| column);
         let answers = self.answer.iter().map(|(_, column)| column);
@@ -207,7 +243,6 @@ fn label(name: &str) -> String {
 }
 
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
-    let text = |column: &TableColumn| is_text(column) || is_json(column);
     match (
         columns.take(synonyms::FIRST_NAMES, is_name),
         columns.take(synonyms::LAST_NAMES, is_name),
@@ -227,17 +262,16 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
         "phone",
         columns.take(synonyms::PHONES, |column| is_text(column) || is_whole(column)),
     );
-    draft.put("address", columns.take(synonyms::ADDRESSES, text));
+    address::find(columns, draft);
     draft.put("comment", columns.take(synonyms::COMMENTS, is_text));
     draft.put(
         "persons",
         columns.take(synonyms::PERSONS, |column| is_number(column) || is_text(column)),
     );
-    draft.put("payment_method", columns.take(synonyms::PAYMENT_METHODS, is_plain));
-    draft.put(
-        "deleted_at",
-        columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)),
-    );
+    // A number such as 1 tells nobody how an order is paid.
+    let is_method = |column: &TableColumn| is_plain(column) && !is_whole(column);
+    draft.put("payment_method", columns.take(synonyms::PAYMENT_METHODS, is_method));
+    draft.put("deleted_at", columns.take(synonyms::DELETED, deletion::may_mark));
     for (key, names) in [("updated_at", synonyms::UPDATED), ("accepted_at", synonyms::ACCEPTED)] {
         draft.answer_with(key, columns.take(names, is_time));
     }
@@ -264,70 +298,6 @@ fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
         }
         None => draft.guess("customer_name", "`name` is the customer's name"),
     }
-}
-
-async fn times(
-    client: &impl GenericClient,
-    columns: &mut Columns<'_>,
-    kind: SubjectKind,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    let zone: String = client
-        .query_one("select current_setting('TimeZone')", &[])
-        .await?
-        .try_get(0)?;
-    let zone_is_utc = matches!(zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Etc/UCT" | "UCT" | "Zulu");
-    let due = match kind {
-        SubjectKind::Order => columns.take(synonyms::DUE, is_moment),
-        SubjectKind::Booking => columns
-            .take(synonyms::STARTS, is_moment)
-            .or_else(|| columns.take(synonyms::DUE, is_moment)),
-    };
-    let created = columns.take(synonyms::CREATED, is_moment);
-    for (key, column) in [("due_at", due), ("created_at", created)] {
-        let Some(column) = column else { continue };
-        let is_naive = column.base.contains("without");
-        let by_database = column.default.as_deref().is_some_and(is_now);
-        let says_utc = synonyms::ZONES
-            .iter()
-            .any(|suffix| underscored(&column.name).ends_with(suffix));
-        if is_naive && by_database && !zone_is_utc && !says_utc {
-            draft.ask(
-                key,
-                format!(
-                    "{} says no time zone: is it UTC, as most frameworks write, or {zone}, as its default in this database writes?",
-                    column.name
-                ),
-            );
-        }
-        draft.times.push((key, column.name.clone(), None));
-    }
-    Ok(())
-}
-
-/// Makes the columns that hold only a part of a time extra fields. A text such as `18:00-19:00`, or a time without a date,
-/// cannot be read as a time. A date without a time would be midnight: an order would be late all day.
-fn parts_of_times(columns: &mut Columns<'_>, kind: SubjectKind, draft: &mut Draft) {
-    let is_date_or_time = |column: &TableColumn| column.base == "date" || column.base.starts_with("time ");
-    let mut parts = columns.all(synonyms::DUE, |column| is_text(column) || is_date_or_time(column));
-    let has = |key: &str| draft.times.iter().any(|(known, ..)| *known == key);
-    if kind == SubjectKind::Booking && !has("due_at") {
-        parts.extend(columns.all(synonyms::STARTS, is_date_or_time));
-        parts.extend(columns.all(synonyms::BOOKED, is_date_or_time));
-    }
-    if !has("created_at") {
-        parts.extend(columns.all(synonyms::CREATED, is_date_or_time));
-    }
-    for column in parts {
-        draft.extra.push((label(&column.name), column.name.clone()));
-    }
-}
-
-fn is_now(default: &str) -> bool {
-    let default = default.to_lowercase();
-    ["now()", "current_timestamp", "localtimestamp", "clock_timestamp()"]
-        .iter()
-        .any(|now| default.starts_with(now))
 }
 
 /// A text for a comment of one line. It may have a name or a value of the shop, and must not begin another line.

@@ -3,21 +3,19 @@
 
 use crate::infra::db::GenericClient;
 
+use super::column_words::{ColumnWords, default_word, words_of};
 use super::dictionary::{self, Dictionary};
 use super::synonyms::{self, Usual, usual_status};
 use super::words::ProposedWords;
-use super::{Columns, Draft, TypeWords, beginnings, carts, is_plain, is_whole};
+use super::{Columns, Draft, beginnings, carts, completion, is_plain};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
-use crate::sources::check_lists;
-use crate::sources::sql::ident;
-
-/// Maximum number of rows from which status words are collected.
-const SAMPLED_ROWS: i64 = 200_000;
-/// Maximum number of status words that are read from one column.
-const MAX_WORDS: usize = 60;
 
 impl ProposedWords {
+    fn has(&self, status: Status) -> bool {
+        self.known.iter().any(|(known, _)| *known == status)
+    }
+
     /// Sorts the words of each status, because Vestnik writes the first word when a person sets the status. For
     /// `pending`, the column's default comes first. For `preparing`, a word that clearly means accepted comes first;
     /// for `cancelled`, a word that clearly means cancelled.
@@ -33,8 +31,7 @@ impl ProposedWords {
     }
 }
 
-/// Finds the columns of the status and of the order type, and the meaning of their words. Adds them to the draft of the
-/// proposal.
+/// Finds the column of the status, and the meaning of its words. Adds them to the draft of the proposal.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -61,43 +58,27 @@ pub async fn find(
             if let Some(expiry) = expiry {
                 carts::ask(expiry, &words, kind, draft);
             }
-            if !is_closed && words.unknown.is_empty() {
-                synonyms::complete(&mut words, kind);
+            if !is_closed && words.unknown.is_empty() && can_answer(&words) {
+                let added = completion::complete(&mut words, kind);
+                if !added.is_empty() {
+                    draft.guess(
+                        "status",
+                        format!("no row has {}: shops with such words use them, too", added.join(", ")),
+                    );
+                }
             }
             ask(&words, is_closed, column, &dictionary, expiry, draft);
             draft.status = Some((column.name.clone(), words));
         }
         None => draft.ask("status", "which column says where an order stands?"),
     }
-    if kind == SubjectKind::Order
-        && let Some(column) = columns.take(synonyms::TYPES, is_plain)
-    {
-        let mut types = TypeWords::default();
-        let found = words_of(client, table, column).await?.words;
-        if is_whole(column) {
-            for (word, rows) in &found {
-                draft.ask(
-                    "type",
-                    format!("is {word} delivery, pickup or dine_in? {rows} rows have it"),
-                );
-            }
-        }
-        for (word, _) in found {
-            let spaced = synonyms::spaced(&word);
-            let lists = [
-                (synonyms::DELIVERY, &mut types.delivery),
-                (synonyms::PICKUP, &mut types.pickup),
-                (synonyms::DINE_IN, &mut types.dine_in),
-            ];
-            for (known, list) in lists {
-                if known.contains(&spaced.as_str()) {
-                    list.push(word.clone());
-                }
-            }
-        }
-        draft.order_type = Some((column.name.clone(), types));
-    }
     Ok(())
+}
+
+/// Whether a person can accept and reject an order with words that the shop has. Otherwise the proposal asks for the
+/// missing word, because Vestnik must not write a word that the shop never uses.
+fn can_answer(words: &ProposedWords) -> bool {
+    words.has(Status::Preparing) && (words.has(Status::Rejected) || words.has(Status::Cancelled))
 }
 
 /// Adds to `found` each value of the dictionary that no row has, with 0 as its number of rows.
@@ -134,7 +115,7 @@ fn ask(
         );
         draft.guess("status", guess);
     }
-    let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
+    let has = |status: Status| words.has(status);
     let first = default_word(column);
     for (word, rows) in &words.unknown {
         let begins = if first.as_ref() == Some(word) {
@@ -241,58 +222,4 @@ fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
         Some((_, words)) => words.push(word),
         None => known.push((status, vec![word])),
     }
-}
-
-/// The words that a status column can hold.
-struct ColumnWords {
-    /// Each word with the number of rows that have it.
-    words: Vec<(String, i64)>,
-    /// Whether the column's type or a CHECK constraint forbids every other word.
-    is_closed: bool,
-}
-
-/// Collects the words that a column can hold. They come from the enum type or the CHECK constraints, from the column's
-/// default, and from the rows.
-async fn words_of(
-    client: &impl GenericClient,
-    table: &Table,
-    column: &TableColumn,
-) -> Result<ColumnWords, catalog::Error> {
-    let mut words: Vec<(String, i64)> = column.labels.iter().map(|label| (label.clone(), 0)).collect();
-    if words.is_empty() {
-        let listed = check_lists::words(client, table, column).await?;
-        words.extend(listed.into_iter().map(|word| (word, 0)));
-    }
-    let is_closed = !words.is_empty();
-    words.extend(default_word(column).filter(|_| !is_closed).map(|word| (word, 0)));
-    let name = ident(&column.name);
-    let occurring = format!(
-        "select word, count(*) from (select {name}::text as word from {} limit $1) sample where word is not null group by 1 order by 2 desc, 1 limit $2",
-        table.quoted
-    );
-    for row in client.query(&occurring, &[&SAMPLED_ROWS, &(MAX_WORDS as i64)]).await? {
-        let (word, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-        match words.iter_mut().find(|(known, _)| *known == word) {
-            Some((_, rows)) => *rows = count,
-            None => words.push((word, count)),
-        }
-    }
-    let mut seen = Vec::new();
-    words.retain(|(word, _)| {
-        let is_new = !seen.contains(word);
-        seen.push(word.clone());
-        is_new
-    });
-    words.truncate(MAX_WORDS);
-    Ok(ColumnWords { words, is_closed })
-}
-
-/// The status word of a new row, from the column's default, such as `'pending'::text` or `0`. `None`: the default is
-/// missing or computed.
-fn default_word(column: &TableColumn) -> Option<String> {
-    let default = column.default.as_deref()?;
-    if let Some(rest) = default.strip_prefix('\'') {
-        return rest.split('\'').next().map(str::to_owned);
-    }
-    default.parse::<i64>().is_ok().then(|| default.to_owned())
 }

@@ -1,13 +1,22 @@
 //! Usual names in English and Russian: column names for each field, and words for each status. All are in lower case;
 //! column names have underscores between words. Within a list, more likely names come first.
 
-use super::words::ProposedWords;
 use crate::domain::status::{Status, SubjectKind};
 
 /// Suffixes of columns whose times are in UTC.
 pub const ZONES: &[&str] = &["_gmt", "_utc"];
 /// Suffixes of columns whose amounts are in minor units, such as cents.
-pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
+pub const MINOR_UNITS: &[&str] = &[
+    "_cents", "_in_cents", "_cent", "_minor", "_minor_units", "_kopecks", "_in_kopecks", "_kopeks", "_kopeyki", "_cts", "_pence", "_penny", "_pennies", "_копеек",
+    "_в_копейках", "_коп",
+];
+/// Words that say in a name or a comment that an amount counts minor units. A comment also has them in other cases, which
+/// begin with `копе`.
+pub const MINOR_WORDS: &[&str] = &[
+    "cents", "cent", "centimes", "minor", "kopecks", "kopeck", "kopeks", "kopek", "kopeyki", "cts", "pence", "penny", "pennies", "paise", "grosz", "коп",
+];
+/// Words that say in a comment that an amount counts major units. Russian words are beginnings.
+pub const MAJOR_WORDS: &[&str] = &["major", "euro", "euros", "dollar", "dollars", "ruble", "rubles", "rouble", "roubles", "pounds", "рубл"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
     "seller_id", "distributor_id", "sales_channel_id", "channel_id", "cafe_id", "point_id", "site_id", "organization_id",
@@ -28,8 +37,8 @@ pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "
 pub const USER_KEYS: &[&str] = &["user_id", "account_id"];
 pub const NUMBERS: &[&str] = &[
     "number", "order_number", "custom_order_number", "order_no", "short_number", "short_no", "public_id", "short_id", "display_id", "display_number", "code",
-    "order_code", "reference", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",
-    "tracking_number", "order_num", "no", "num", "order_id", "номер", "номер_заказа", "короткий_номер",
+    "order_code", "reference", "order_reference", "invoice_number", "invoice_no", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",
+    "order_num", "no", "num", "order_id", "номер", "номер_заказа", "короткий_номер", "tracking_number",
 ];
 pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние", "order_status_id", "status_id"];
 /// Names of the column that holds the word for a status in a table of statuses.
@@ -50,17 +59,14 @@ pub const PHONES: &[&str] = &[
     "billing_phone", "cell_phone", "cellphone", "cell", "phonenumber", "mobilephone", "tel_no", "whatsapp", "whatsapp_number",
     "телефон", "номер_телефона", "телефон_клиента", "тел",
 ];
-pub const ADDRESSES: &[&str] = &[
-    "address", "delivery_address", "shipping_address", "customer_address", "full_address", "address_line", "street_address", "адрес",
-    "адрес_доставки",
-];
 pub const COMMENTS: &[&str] = &[
     "comment", "comments", "customer_comment", "customer_note", "note", "notes", "order_note", "special_instructions", "special_requests",
     "instructions", "delivery_instructions", "remark", "remarks", "wish", "wishes", "message", "комментарий", "комментарии", "примечание", "пожелания", "пожелание",
 ];
 pub const PERSONS: &[&str] = &[
-    "persons", "guests", "party_size", "people", "covers", "guest_count", "guests_count", "number_of_guests", "persons_count", "cutlery", "seats",
-    "pax", "персон", "персоны", "гостей", "гости", "количество_гостей", "количество_персон",
+    "persons", "guests", "party_size", "people", "people_count", "covers", "guest_count", "guests_count", "number_of_guests", "num_guests", "no_of_guests",
+    "persons_count", "person_count", "number_of_people", "number_of_persons", "num_people", "diners", "headcount", "seats", "pax", "персон", "персоны", "гостей", "гости",
+    "количество_гостей", "количество_персон", "cutlery", "cutlery_count", "приборы", "количество_приборов",
 ];
 pub const PAYMENT_METHODS: &[&str] =
     &["payment_method", "payment_type", "pay_method", "pay_type", "payment", "способ_оплаты", "оплата", "тип_оплаты"];
@@ -70,11 +76,13 @@ pub const PAYMENT_STATES: &[&str] = &["payment_state", "payment_status", "financ
 /// Words of a column for the payment's state that mean that the order is paid. They have the form that [`spaced`]
 /// gives.
 pub const PAID_WORDS: &[&str] = &["paid", "captured", "succeeded", "settled", "completed", "complete", "success", "fully paid", "оплачен", "оплачено"];
-pub const CHANGE_FROM: &[&str] = &["change_from", "change_for", "cash_change", "change", "сдача_с", "сдача"];
-pub const TYPES: &[&str] = &[
-    "order_type", "delivery_type", "delivery_method", "fulfillment_type", "fulfillment_method", "fulfilment_type", "service_type", "mode", "type",
-    "тип_заказа", "тип", "способ_получения",
+/// Names of the column with the banknote that the customer pays with.
+pub const CHANGE_FROM: &[&str] = &[
+    "change_from", "change_for", "need_change_from", "cash_given", "cash_tendered", "cash_received", "amount_tendered", "tendered", "paid_with", "pays_with", "pay_with",
+    "banknote", "сдача_с", "купюра", "банкнота",
 ];
+/// Names of a column with the banknote, or with the change that is given back.
+pub const CHANGE: &[&str] = &["change", "cash_change", "сдача"];
 /// Names of the column with the total. Names for the sum with taxes come first.
 pub const TOTALS: &[&str] = &[
     "grand_total", "total_gross", "total_gross_amount", "gross_total", "total_with_tax", "total_incl_tax", "total_inc_tax",
@@ -107,36 +115,9 @@ pub const CREATED: &[&str] = &[
     "create_at", "created_dt", "creation_datetime", "created_datetime", "creation", "datecreated", "creationdate", "creationtime", "createtime", "createdon", "order_time",
     "ordered_on", "order_datetime", "order_timestamp", "placed_on", "transaction_date", "создан", "создано", "дата_создания", "дата_заказа",
 ];
-pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
-/// Names of columns of an items table that certainly mark a deleted item.
-pub const ITEM_DELETED: &[&str] = &[
-    "deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "is_removed", "removed", "deletion_date", "удален", "удалён",
-];
-/// Names of columns of an items table that probably mark an item that the kitchen must not prepare.
-pub const ITEM_WITHDRAWN: &[&str] = &[
-    "archived_at", "is_archived", "archived", "voided_at", "is_voided", "voided", "cancelled_at", "canceled_at", "is_cancelled", "is_canceled",
-    "cancelled", "canceled",
-];
-pub const ITEMS: &[&str] = &[
-    "items", "order_items", "line_items", "lines", "order_lines", "cart_items", "basket_items", "item_list", "items_json", "order_items_json", "order_products",
-    "orderitems", "lineitems", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
-    "товары", "блюда", "корзина",
-];
-/// Parts of the names of tables that hold the items of orders.
-pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "menu", "detail", "позици", "товар", "блюд", "состав"];
-pub const ITEM_NAMES: &[&str] = &[
-    "product_name", "item_name", "dish_name", "name", "title", "item_title", "menu_item_name", "meal_name", "food_name", "service_name", "variant_name", "full_product_name", "product_title", "label", "description", "dish", "product",
-    "название", "наименование", "блюдо", "товар",
-];
-pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "qty_ordered", "ordered_qty", "order_qty", "item_qty", "product_qty", "product_uom_qty", "product_quantity", "item_quantity", "ordered_quantity", "units", "количество", "кол_во", "колво"];
-pub const PRICES: &[&str] = &["unit_price", "price", "price_per_unit", "item_price", "unit_cost", "unit_amount", "price_unit", "price_each", "sale_price", "selling_price", "rate", "cost", "цена", "стоимость"];
-pub const ITEM_NOTES: &[&str] = &[
-    "note", "notes", "comment", "special_instructions", "special_request", "wish", "customer_note", "remark", "комментарий", "примечание", "пожелание",
-];
-pub const ITEM_OPTIONS: &[&str] = &["options", "modifiers", "extras", "addons", "add_ons", "toppings", "variants", "опции", "добавки"];
-pub const ITEM_CATEGORIES: &[&str] = &[
-    "station", "station_name", "kitchen_station", "цех", "category", "category_name", "menu_category", "section", "menu_section", "department",
-    "категория", "раздел", "отдел",
+pub const DELETED: &[&str] = &[
+    "deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "delete_at", "delete_time", "deleted_time", "is_delete", "is_del", "del_flag",
+    "delete_flag", "deleted_flag", "soft_deleted", "удален", "удалён",
 ];
 /// Names of the column for the reason why the shop rejected an order.
 pub const REJECTION_REASONS: &[&str] = &[
@@ -161,7 +142,8 @@ pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_
 pub const VERSIONS: &[&str] = &["lock_version", "row_version", "optimistic_lock", "opt_lock", "version"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "accepted_on", "confirmed_on", "accepted_time", "confirmed_time", "accepted_ts", "принят_в"];
 /// Names of other columns that are useful in a kitchen. The proposal makes these columns extra fields.
-pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
+pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code", "intercom",
+    "delivery_entrance", "delivery_floor", "delivery_intercom", "подъезд", "этаж", "домофон"];
 
 /// Parts of the names of columns for the time when an order expires. The names are compared without underscores.
 const EXPIRIES: &[&str] = &[
@@ -276,54 +258,6 @@ pub fn is_plainly(status: Status, word: &str) -> bool {
     let word = spaced(word);
     parts.iter().any(|part| word.starts_with(part))
 }
-
-/// Words that applications use for statuses in addition to Vestnik's names of the statuses.
-const MORE_WORDS: &[(Status, &[&str])] = &[
-    (Status::Pending, &["new"]),
-    (Status::Preparing, &["confirmed", "accepted"]),
-    (Status::Delivering, &["out_for_delivery"]),
-    (Status::Completed, &["delivered"]),
-    (Status::Rejected, &["declined"]),
-    (Status::Cancelled, &["canceled", "refunded"]),
-];
-/// Words for hidden orders in applications that use Vestnik's names of the statuses, such as `pending`.
-const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
-
-/// Examines the known words of a free text column. If all of them are Vestnik's status names, such as `pending`, adds
-/// the other status names and the words in `MORE_WORDS`. The application probably uses these words too, although no row
-/// has them yet.
-pub fn complete(words: &mut ProposedWords, kind: SubjectKind) {
-    let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
-    let is_ours = |fold: fn(&str) -> String| {
-        let ours = |word: &&String| Status::ALL.iter().any(|status| fold(status.as_str()) == **word);
-        (!found.is_empty() && found.iter().all(ours)).then_some(fold)
-    };
-    let Some(fold) = is_ours(str::to_owned).or_else(|| is_ours(str::to_uppercase)) else {
-        return;
-    };
-    let statuses = Status::ALL.into_iter().filter(|status| kind == SubjectKind::Order || *status != Status::Delivering);
-    words.known = statuses
-        .map(|status| {
-            let more = MORE_WORDS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
-            let own = std::iter::once(status.as_str()).chain(more.iter().copied());
-            (status, own.map(fold).collect())
-        })
-        .collect();
-    let hidden = MORE_WORDS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
-    for word in hidden.map(|word| fold(word)) {
-        if !words.hidden.contains(&word) {
-            words.hidden.push(word);
-        }
-    }
-}
-
-/// Usual words for delivery.
-pub const DELIVERY: &[&str] = &["delivery", "deliver", "courier", "shipping", "home delivery", "доставка", "курьер", "курьером"];
-/// Usual words for pickup.
-pub const PICKUP: &[&str] =
-    &["pickup", "pick up", "takeaway", "take away", "takeout", "take out", "collection", "collect", "to go", "самовывоз", "с собой", "навынос"];
-/// Usual words for eating in the restaurant.
-pub const DINE_IN: &[&str] = &["dine in", "dinein", "in store", "eat in", "in house", "table", "hall", "on site", "в зале", "в ресторане", "на месте"];
 
 /// Whether a table holds orders or bookings, guessed from its name; `None`: the name gives no hint.
 pub fn kind_of(table: &str) -> Option<SubjectKind> {

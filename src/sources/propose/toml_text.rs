@@ -26,7 +26,7 @@ pub fn write(draft: &Draft) -> Proposal {
     text.line("key", draft.key.as_deref().map(quoted));
     text.line("store", draft.store.as_deref().map(quoted));
     if let Some(number) = &draft.number {
-        text.line("number", Some(quoted(number)));
+        text.line("number", Some(reference(number)));
     }
     statuses(&mut text, draft);
     fields(&mut text, draft);
@@ -41,11 +41,17 @@ pub fn write(draft: &Draft) -> Proposal {
     );
     answer(&mut text, draft);
     if !draft.left.is_empty() {
-        text.text.push_str(&not_shown(&draft.left));
+        text.text.push_str(&not_shown("Not shown to anybody", &draft.left));
         if draft.has_key_left {
             text.text
                 .push_str("# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n");
         }
+    }
+    if let Some(Items::Table { table, left, .. }) = draft.items.as_ref()
+        && !left.is_empty()
+    {
+        let head = format!("Not shown of {}", one_line(table));
+        text.text.push_str(&not_shown(&head, left));
     }
     if let Some(hint) = &draft.referring {
         text.text.push_str(&format!("\n# {}\n", one_line(hint)));
@@ -69,8 +75,8 @@ pub fn write(draft: &Draft) -> Proposal {
 }
 
 /// The comment that lists the columns that the proposal does not use.
-fn not_shown(columns: &[String]) -> String {
-    let mut text = "\n# Not shown to anybody:".to_owned();
+fn not_shown(head: &str, columns: &[String]) -> String {
+    let mut text = format!("\n# {head}:");
     let mut characters = text.chars().count();
     for (at, column) in columns.iter().enumerate() {
         let comma = if at + 1 == columns.len() { "" } else { "," };
@@ -182,16 +188,26 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
     text.text.push_str("\n[fields]\n");
     for (key, columns) in &draft.fields {
         let columns: Vec<String> = columns.iter().map(|column| reference(column)).collect();
-        let value = match columns.as_slice() {
-            [one] => one.clone(),
-            several => format!("[{}]", several.join(", ")),
-        };
-        text.line(key, Some(value));
+        text.line(key, Some(one_or_list(&columns)));
+    }
+    for (key, members) in &draft.members {
+        let members: Vec<String> = members
+            .iter()
+            .map(|(column, member)| path_reference(column, member))
+            .collect();
+        text.line(key, Some(one_or_list(&members)));
     }
     if let Some((column, words)) = &draft.paid_words {
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         let value = format!("{{ column = {}, words = [{}] }}", reference(column), words.join(", "));
         text.line("paid", Some(value));
+    }
+    if let Some((column, unit)) = &draft.change_from {
+        let value = match unit {
+            Some(unit) => format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit)),
+            None => reference(column),
+        };
+        text.line("change_from", Some(value));
     }
     if let Some((column, words)) = &draft.order_type {
         text.line("type", Some(type_words(column, words)));
@@ -216,6 +232,16 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
             None => reference(column),
         };
         text.line(key, Some(value));
+    }
+    for note in &draft.notes {
+        text.text.push_str(&format!("# {}\n", one_line(note)));
+    }
+}
+
+fn one_or_list(references: &[String]) -> String {
+    match references {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
     }
 }
 
@@ -266,6 +292,7 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
             order_key,
             columns,
             unit,
+            ..
         } => {
             text.text.push_str(&format!(
                 "table = {}\norder_key = {}\n",
@@ -277,7 +304,9 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
                     text.text.push_str(&without_currency(draft));
                 }
                 let value = match (*key, unit) {
-                    ("price", Some(unit)) => format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit)),
+                    ("price", Some(unit)) => {
+                        format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit.word))
+                    }
                     _ => reference(column),
                 };
                 text.text.push_str(&format!("{key} = {value}\n"));
@@ -316,7 +345,7 @@ fn quoted(text: &str) -> String {
 /// unquoted dot starts a path into JSON.
 fn reference(column: &str) -> String {
     let whole = Column::whole(column);
-    match whole.name.contains(['.', '"']) {
+    match must_be_quoted(&whole.name) {
         true => quoted(&format!("\"{}\"", whole.name)),
         false => quoted(&whole.name),
     }
@@ -324,10 +353,16 @@ fn reference(column: &str) -> String {
 
 /// A reference to a member of a JSON column as a TOML string. The member's name has no dot.
 fn path_reference(column: &str, member: &str) -> String {
-    match column.contains(['.', '"']) {
+    match must_be_quoted(column) {
         true => quoted(&format!("\"{column}\".{member}")),
         false => quoted(&format!("{column}.{member}")),
     }
+}
+
+/// Whether a column's name needs quotes of its own in a mapping: a dot outside of quotes starts a path, and blanks at
+/// its ends are ignored.
+fn must_be_quoted(column: &str) -> bool {
+    column.contains(['.', '"']) || column.trim() != column
 }
 
 fn bare_or_quoted(key: &str) -> String {

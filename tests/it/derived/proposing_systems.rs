@@ -284,18 +284,19 @@ async fn names_of_columns_that_other_systems_use_are_known() {
 #[tokio::test]
 async fn items_are_found_by_what_a_json_column_holds() {
     let database = with(
-        r#"create table plain_orders (id int primary key, shop_id int, status text default 'pending', tax_lines jsonb, order_itself jsonb);
+        &r#"create table plain_orders (id int primary key, shop_id int, status text default 'pending' WORDS, tax_lines jsonb, order_itself jsonb);
         insert into plain_orders values
             (3, 7, 'pending', '[{"title": "VAT", "amount": 5}]', '[{"name": "Soup", "qty": 2}, {"name": "Tea", "qty": 1}]'),
             (2, 7, 'pending', '[{"title": "VAT", "amount": 5}]', null), (1, 7, 'pending', null, '[]');
-        create table deep_orders (id int primary key, shop_id int, status text default 'pending', meta json, order_data json);
+        create table deep_orders (id int primary key, shop_id int, status text default 'pending' WORDS, meta json, order_data json);
         insert into deep_orders values (1, 7, 'pending', '{"width": 10, "height": 5}',
             '{"client": {"name": "Ann"}, "content": [{"product": {"name": "Soup"}, "Quantity": "2"}]}');
-        create table other_orders (id int primary key, shop_id int, status text default 'pending', track jsonb, people jsonb, numbers jsonb);
+        create table other_orders (id int primary key, shop_id int, status text default 'pending' WORDS, track jsonb, people jsonb, numbers jsonb);
         insert into other_orders values (1, 7, 'pending', '[{"name": "opened", "at": 5}]', '[{"name": "Ann", "age": 5}]', '[1, 2]');
-        create table lined_orders (id int primary key, shop_id int, status text default 'pending', contents jsonb);
+        create table lined_orders (id int primary key, shop_id int, status text default 'pending' WORDS, contents jsonb);
         create table lined_orders_lines (id int primary key, order_id int references lined_orders, name text, quantity int);
-        insert into lined_orders values (1, 7, 'pending', '[{"name": "Soup", "qty": 2}]')"#,
+        insert into lined_orders values (1, 7, 'pending', '[{"name": "Soup", "qty": 2}]')"#
+            .replace("WORDS", "check (status in ('pending', 'accepted', 'rejected'))"),
     )
     .await;
     let said = proposed(&database, &["plain_orders"]).await;
@@ -373,9 +374,10 @@ async fn a_user_with_a_foreign_key_may_be_the_store_of_a_booking() {
 #[tokio::test]
 async fn a_default_that_stores_utc_as_local_time_is_named_with_its_remedy() {
     let database = with(
-        "create table meal_orders (id int primary key, store_id int, status text default 'pending', \
-            created_at timestamptz default timezone('utc', now()), due_at timestamptz default now()); \
-        create table good_orders (id int primary key, store_id int, status text default 'pending', created_at timestamptz default now(), \
+        "create table meal_orders (id int primary key, store_id int, status text default 'pending' \
+            check (status in ('pending', 'accepted', 'rejected')), created_at timestamptz default timezone('utc', now()), due_at timestamptz default now()); \
+        create table good_orders (id int primary key, store_id int, status text default 'pending' \
+            check (status in ('pending', 'accepted', 'rejected')), created_at timestamptz default now(), \
             due_at timestamptz default timezone('utc', timezone('utc', now())))",
     )
     .await;
