@@ -6,10 +6,10 @@ use crate::infra::db::GenericClient;
 use super::RecordedColumn;
 use super::access;
 use super::attach::Kept;
-use super::catalog::{self, Table};
+use super::catalog::{self, NoTable, Table};
 use super::derived::State;
 use super::incomplete_events::{self, Incomplete};
-use super::install::has_right_triggers;
+use super::install::{has_right_triggers, tables_of, triggers_elsewhere};
 use super::items_table;
 use super::json::{Json, at_path};
 use super::lookup_failure;
@@ -168,9 +168,8 @@ async fn check_one(
     health.calls_shop_api = mapping.answer.url.is_some();
     let table = match Table::find(client, &kept.table).await {
         Ok(table) => table,
-        Err(catalog::Error::NoTable(_)) => {
-            let trouble = "it is not there: attach it by the name that it has now, and detach this one";
-            health.troubles.push(trouble.to_owned());
+        Err(catalog::Error::NoTable(reason)) => {
+            health.troubles.push(without_table(&kept, reason));
             return Ok(health);
         }
         Err(catalog::Error::Failed(error)) => return Err(error),
@@ -192,6 +191,8 @@ async fn check_one(
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
         let trouble = "its triggers are gone or switched off, so its rows make no events: run `vestnik migrate`";
         health.troubles.push(trouble.to_owned());
+    } else {
+        health.troubles.extend(left_triggers(client, &kept, &table).await?);
     }
     for column in columns {
         match table.column(&column.name) {
@@ -228,6 +229,36 @@ async fn check_one(
     health.troubles.extend(access.missing);
     health.notes.extend(access.notes);
     Ok(health)
+}
+
+/// Says what to do about a source whose table is no table of its own any more.
+fn without_table(kept: &Kept, reason: NoTable) -> String {
+    match reason {
+        NoTable::Partition { root, .. } => format!(
+            "it is a partition of {root} now, and rows that are written to {root} make no events: `vestnik source edit {}` \
+             with table = {root:?}",
+            kept.name
+        ),
+        _ => "it is not there: attach it by the name that it has now, and detach this one".to_owned(),
+    }
+}
+
+/// Reports tables that inherited from the source's table, and still have its triggers. Their rows come as orders, but
+/// an answer finds no row in the source's table.
+async fn left_triggers(
+    client: &impl GenericClient,
+    kept: &Kept,
+    table: &Table,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut strange = triggers_elsewhere(client, &function_name(kept.id), table).await?;
+    strange.retain(|trigger| trigger.root != Some(table.oid));
+    let says = |other: &&String| {
+        format!(
+            "{other} is no part of it now and still has its triggers, so its rows come as orders that nobody can answer: \
+             `vestnik migrate` takes the triggers off"
+        )
+    };
+    Ok(tables_of(&strange).iter().map(says).collect())
 }
 
 /// Reports a `[details]` query that fails.
