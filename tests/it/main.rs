@@ -45,6 +45,7 @@ mod notify_guard;
 mod notify_suppression;
 mod openapi;
 mod oracle;
+mod orders_without_store;
 mod outage;
 mod overwritten;
 mod panel;
