@@ -266,7 +266,8 @@ end $$;
 CREATE FUNCTION vestnik.vst_store_id(value text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-    select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
+    select case when pg_catalog.octet_length(value) operator(pg_catalog.>) 0
+        and pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
 $$;
 CREATE FUNCTION vestnik.vst_token_changed() RETURNS trigger
     LANGUAGE plpgsql

@@ -1,11 +1,12 @@
 -- The functions that trigger functions call. Postgres inlines all of them, except `vst_short` and the functions that catch an
 -- error. A parallel worker may not catch an error, so the functions that do are `parallel unsafe`.
 
--- The id of a row's store; null if the id is longer than 200 bytes, because an index could not hold it. Nobody receives an
--- event without a store.
+-- The id of a row's store; null if the id is empty or longer than 200 bytes: such an id is no store's. Nobody receives an event
+-- without a store.
 create or replace function vestnik.vst_store_id(value text) returns text
 language sql immutable parallel safe as $$
-    select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
+    select case when pg_catalog.octet_length(value) operator(pg_catalog.>) 0
+        and pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
 $$;
 
 -- A row's key; null if the key is longer than 1000 bytes.

@@ -151,7 +151,7 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
     let is_renamed = table.quoted != kept.table;
-    if is_renamed && !is_gone(client, &kept.table).await? {
+    if is_renamed && !is_gone(client, &kept.table, &table).await? {
         let says = format!(
             "table: {} still exists; attach {} as another source: vestnik attach",
             kept.table, table.quoted
@@ -176,10 +176,14 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
     })
 }
 
-async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
-    match Table::find(client, table).await {
+/// Whether no table has the name `former` any more, or whether that table is a partition of `table` now.
+async fn is_gone(client: &Client, former: &str, table: &Table) -> anyhow::Result<bool> {
+    match Table::find(client, former).await {
         Ok(_) => Ok(false),
         Err(catalog::Error::NoTable(NoTable::Missing { .. })) => Ok(true),
+        Err(catalog::Error::NoTable(NoTable::Partition { root, .. })) => {
+            Ok(Table::find(client, &root).await.is_ok_and(|root| root.oid == table.oid))
+        }
         Err(error) => Err(refusal(error)),
     }
 }

@@ -19,6 +19,7 @@ mod simulation;
 pub mod suppression_locks;
 mod suppression_state;
 mod wakeup;
+mod without_store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -390,6 +391,7 @@ impl Feed {
         count(events);
         let all: Vec<&JournalEvent> = events.iter().collect();
         let sources = self.sources.current();
+        without_store::report(&sources, events);
         let overwritten = self.lookup.overwritten(&sources, &all).await;
         overwritten
             .values()

@@ -17,6 +17,9 @@ use crate::domain::event_group::EventGroup;
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
+/// Clients receive an order without a key under this text and the id of its event.
+pub(super) const KEYLESS: &str = "event-";
+
 /// All writes of one transaction to one order of a store, as one change.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
@@ -131,7 +134,7 @@ impl Sources {
         let key: Arc<str> = change
             .key
             .cloned()
-            .unwrap_or_else(|| format!("event-{}", change.last.id).into());
+            .unwrap_or_else(|| format!("{KEYLESS}{}", change.last.id).into());
         let subject = SubjectId {
             source: source.id,
             key: Arc::clone(&key),

@@ -6,24 +6,23 @@ use crate::infra::db::GenericClient;
 use super::RecordedColumn;
 use super::access;
 use super::attach::Kept;
-use super::catalog::{self, Table};
+use super::catalog::{self, NoTable, Table};
 use super::derived::State;
 use super::incomplete_events::{self, Incomplete};
-use super::install::has_right_triggers;
+use super::install::{has_right_triggers, tables_of, triggers_elsewhere};
 use super::items_table;
-use super::json::{Json, at_path};
 use super::lookup_failure;
 use super::mapping::Mapping;
+use super::orders_without_store;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
+use super::unknown_words::UnknownWords;
 use crate::domain::event::SourceId;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
 /// Number of newest journal rows that are searched for status words that the mapping does not contain.
 const NEWEST_EVENTS: i64 = 500;
-/// Maximum number of unmapped status words that one line of the report names.
-const NAMED_WORDS: usize = 10;
 
 /// The result of checking one source for problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,9 +167,8 @@ async fn check_one(
     health.calls_shop_api = mapping.answer.url.is_some();
     let table = match Table::find(client, &kept.table).await {
         Ok(table) => table,
-        Err(catalog::Error::NoTable(_)) => {
-            let trouble = "it is not there: attach it by the name that it has now, and detach this one";
-            health.troubles.push(trouble.to_owned());
+        Err(catalog::Error::NoTable(reason)) => {
+            health.troubles.push(without_table(&kept, reason));
             return Ok(health);
         }
         Err(catalog::Error::Failed(error)) => return Err(error),
@@ -186,12 +184,15 @@ async fn check_one(
             .filter_map(|row| row.key.as_deref())
             .collect();
         let now = super::derived::published(client, kept.id, &keys).await?;
-        words(&mapping, &kept, now.iter().map(String::as_str), &mut health);
+        let unknown = UnknownWords::find(&mapping, now.iter().map(|data| (None, data.as_str())));
+        health.troubles.extend(unknown.trouble(&kept));
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
         let trouble = "its triggers are gone or switched off, so its rows make no events: run `vestnik migrate`";
         health.troubles.push(trouble.to_owned());
+    } else {
+        health.troubles.extend(left_triggers(client, &kept, &table).await?);
     }
     for column in columns {
         match table.column(&column.name) {
@@ -210,8 +211,12 @@ async fn check_one(
     labels(&table, &mapping, &kept, &mut health);
     // If the status column is missing, the loop above has reported it.
     if table.column(&mapping.status.column.name).is_some() {
-        let newest = journal.of_source(kept.id).map(|row| row.data.as_str());
-        words(&mapping, &kept, newest, &mut health);
+        let newest = journal
+            .of_source(kept.id)
+            .map(|row| (row.key.as_deref(), row.data.as_str()));
+        let mut unknown = UnknownWords::find(&mapping, newest);
+        unknown.forget_former_nulls(client, &table, &mapping).await?;
+        health.troubles.extend(unknown.trouble(&kept));
     }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
@@ -228,6 +233,36 @@ async fn check_one(
     health.troubles.extend(access.missing);
     health.notes.extend(access.notes);
     Ok(health)
+}
+
+/// Says what to do about a source whose table is no table of its own any more.
+fn without_table(kept: &Kept, reason: NoTable) -> String {
+    match reason {
+        NoTable::Partition { root, .. } => format!(
+            "it is a partition of {root} now, and rows that are written to {root} make no events: `vestnik source edit {}` \
+             with table = {root:?}",
+            kept.name
+        ),
+        _ => "it is not there: attach it by the name that it has now, and detach this one".to_owned(),
+    }
+}
+
+/// Reports tables that inherited from the source's table, and still have its triggers. Their rows come as orders, but
+/// an answer finds no row in the source's table.
+async fn left_triggers(
+    client: &impl GenericClient,
+    kept: &Kept,
+    table: &Table,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut strange = triggers_elsewhere(client, &function_name(kept.id), table).await?;
+    strange.retain(|trigger| trigger.root != Some(table.oid));
+    let says = |other: &&String| {
+        format!(
+            "{other} is no part of it now and still has its triggers, so its rows come as orders that nobody can answer: \
+             `vestnik migrate` takes the triggers off"
+        )
+    };
+    Ok(tables_of(&strange).iter().map(says).collect())
 }
 
 /// Reports a `[details]` query that fails.
@@ -248,7 +283,8 @@ async fn details(
     Ok(())
 }
 
-/// Reports rows that were recorded without a store or a key, and that have both now.
+/// Reports rows that were recorded without a store or a key: those that have both now, and the orders that have no
+/// store yet.
 async fn incomplete(
     client: &impl GenericClient,
     journal: &Journal,
@@ -265,6 +301,8 @@ async fn incomplete(
             super::derived::COUNTED
         ));
     }
+    let unseen = orders_without_store::trouble(client, &journal.incomplete, kept, table, mapping).await?;
+    health.troubles.extend(unseen);
     Ok(())
 }
 
@@ -298,44 +336,6 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
             "{} has no label {}, so an answer with it fails: `vestnik source edit {}`",
             mapping.status.column.name,
             gone.join(", "),
-            kept.name
-        ));
-    }
-}
-
-/// Reports status words that the mapping does not contain, although the newest orders have them. `newest` has the
-/// columns of these orders, as JSON objects.
-fn words<'a>(mapping: &Mapping, kept: &Kept, newest: impl Iterator<Item = &'a str>, health: &mut Health) {
-    let column = &mapping.status.column;
-    let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
-    let mut unknown = Vec::new();
-    for data in newest {
-        // The event is of the time when the mapping was derived, and has words of that time.
-        if mapping.derived.is_none() && super::derived::has_form(data) {
-            continue;
-        }
-        // A row whose status could not be recorded has no word to check.
-        if at_path(data, &path[..1]).is_none() {
-            continue;
-        }
-        let value = at_path(data, &path);
-        let value = value.as_deref().map(Json::read);
-        let word = value.as_ref().and_then(|value| Some(value.plain()?.into_owned()));
-        let told = match word {
-            Some(word) if mapping.status.meaning(&word).is_some() => continue,
-            Some(word) => format!("`{word}`"),
-            None if matches!(value, Some(Json::Text(_))) => "'', an empty text".to_owned(),
-            None => "NULL".to_owned(),
-        };
-        if !unknown.contains(&told) && unknown.len() < NAMED_WORDS {
-            unknown.push(told);
-        }
-    }
-    if !unknown.is_empty() {
-        health.troubles.push(format!(
-            "{} has the status {}, which means nothing in its mapping, so such orders ring: `vestnik source edit {}`",
-            kept.table,
-            unknown.join(", "),
             kept.name
         ));
     }

@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::attach::Kept;
 use super::catalog::{self, Table};
+use super::keyless_orders;
 use super::mapping::{Mapping, StoreRef};
 use super::repair::{is_younger, store_sql};
 use super::sql::ident;
@@ -50,6 +51,8 @@ pub struct RecordedLate {
 struct Rows {
     sql: String,
     parameters: Vec<Box<dyn ToSql + Sync + Send>>,
+    /// Whether clients received the rows without their keys.
+    had_no_key: bool,
 }
 
 impl Rows {
@@ -108,6 +111,12 @@ impl Incomplete {
         Ok(count)
     }
 
+    /// The keys of at most `limit` rows of a source whose latest event has no store, the newest first.
+    pub(super) fn keys_without_store(&self, id: SourceId, limit: usize) -> &[String] {
+        let keys = self.0.get(&id.0).map_or(&[][..], |of_source| &of_source.keys);
+        &keys[..keys.len().min(limit)]
+    }
+
     /// The statements that select the rows of a source. Empty, without a query, if the source has no incomplete events.
     async fn rows(
         &self,
@@ -160,6 +169,7 @@ impl OfSource {
         Rows {
             sql,
             parameters: vec![Box::new(id.0), Box::new(keys), Box::new(ids), Box::new(SEARCHED_EVENTS)],
+            had_no_key: false,
         }
     }
 }
@@ -191,6 +201,7 @@ fn without_key(id: SourceId, table: &Table, mapping: &Mapping, rows: i64, first:
             Box::new(rows.min(RECORDED_ROWS)),
             Box::new(SEARCHED_EVENTS),
         ],
+        had_no_key: true,
     }
 }
 
@@ -280,8 +291,12 @@ async fn record_source(client: &mut db::Client, kept: &Kept) -> Result<u64, Quer
              returning store_id is not null",
             rows = rows.sql,
         );
+        let before = recorded;
         for row in transaction.query(&sql, &rows.parameters()).await? {
             recorded += u64::from(row.try_get::<_, bool>(0)?);
+        }
+        if rows.had_no_key && recorded > before {
+            keyless_orders::remove(&transaction, kept.id, recorded - before, SEARCHED_EVENTS).await?;
         }
     }
     if recorded > 0 {

@@ -8,7 +8,7 @@ use super::attach_error::Error;
 use super::catalog::Table;
 use super::mapping::Mapping;
 use super::recorder::{self, FunctionOwner};
-use super::trigger::{body_of, function_name, function_sql, trigger_names, triggers, triggers_sql};
+use super::trigger::{body_of, function_name, function_sql, triggers, triggers_sql};
 use super::trigger_form::are_installed;
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
@@ -54,13 +54,22 @@ pub(super) async fn install(
         transaction.batch_execute(&triggers_sql(id, table)).await?;
         done.triggers = true;
     }
-    for strange in triggers_elsewhere(transaction, &function, table).await? {
-        progress(&format!(
-            "took the triggers off {strange}: its name is another table's now"
-        ));
-        transaction.batch_execute(&drop_triggers_sql(&strange)).await?;
+    let strange = triggers_elsewhere(transaction, &function, table).await?;
+    for table_name in tables_of(&strange) {
+        let is_partition = |it: &Carried| it.table == *table_name && it.root == Some(table.oid);
+        progress(&match strange.iter().any(is_partition) {
+            true => format!(
+                "took the earlier triggers off {table_name}: it is a partition of {} now",
+                table.quoted
+            ),
+            false => format!(
+                "took the triggers off {table_name}: it is no part of {} now",
+                table.quoted
+            ),
+        });
         done.moved = true;
     }
+    transaction.batch_execute(&drop_sql(&strange)).await?;
     if done.any() && owner == FunctionOwner::Role {
         recorder::own(transaction, &function).await?;
     }
@@ -92,27 +101,58 @@ pub(super) async fn has_right_triggers(
     are_installed(client, &table.with_children(), &triggers(table), function).await
 }
 
-/// The names of other tables whose triggers call the function. For example, the shop has renamed the source's table and
-/// created a new table with the old name.
-async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
-    const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
-         join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
-         where g.tgfoid = to_regprocedure($1 || '()') and g.tgparentid = 0 and format('%I.%I', n.nspname, c.relname) <> all ($2)";
-    let rows = client.query(ELSEWHERE, &[&function, &table.with_children()]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+/// A trigger that calls a source's function. The copies that Postgres makes for the partitions of a table are left out:
+/// they belong to the trigger of the partitioned table, and cannot be dropped alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// The table of the trigger, with its schema, quoted for SQL.
+    pub table: String,
+    /// The trigger's name, quoted for SQL.
+    trigger: String,
+    /// The partitioned table at the top, if the trigger's table is a partition.
+    pub root: Option<u32>,
 }
 
-/// SQL that drops the triggers of a source from a table.
-pub(super) fn drop_triggers_sql(table: &str) -> String {
-    let drop = |name: &&str| format!("drop trigger if exists {name} on {table};\n");
-    trigger_names().iter().map(drop).collect()
+/// All triggers that call the function, ordered by their tables.
+pub(super) async fn carried(
+    client: &impl GenericClient,
+    function: &str,
+) -> Result<Vec<Carried>, tokio_postgres::Error> {
+    const CARRIED: &str = "select format('%I.%I', n.nspname, c.relname), quote_ident(g.tgname), \
+             case when c.relispartition then pg_partition_root(c.oid)::oid end \
+         from pg_trigger g join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
+         where g.tgfoid = to_regprocedure($1 || '()') and g.tgparentid = 0 order by 1, 2";
+    let carried = |row: &tokio_postgres::Row| {
+        Ok(Carried {
+            table: row.try_get(0)?,
+            trigger: row.try_get(1)?,
+            root: row.try_get(2)?,
+        })
+    };
+    client.query(CARRIED, &[&function]).await?.iter().map(carried).collect()
 }
 
-/// The names of the tables whose triggers call the function, with their schemas, quoted for SQL.
-pub(super) async fn carriers(client: &impl GenericClient, function: &str) -> Result<Vec<String>, Error> {
-    const CARRIERS: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
-         join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
-         where g.tgfoid = to_regprocedure($1 || '()') and g.tgparentid = 0 order by 1";
-    let rows = client.query(CARRIERS, &[&function]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+/// The triggers that call the function on tables that are neither the source's table nor inherit from it. For example,
+/// the shop has renamed the source's table and created a new table with the old name.
+pub(super) async fn triggers_elsewhere(
+    client: &impl GenericClient,
+    function: &str,
+    table: &Table,
+) -> Result<Vec<Carried>, tokio_postgres::Error> {
+    let mut strange = carried(client, function).await?;
+    strange.retain(|it| !table.with_children().contains(&&it.table));
+    Ok(strange)
+}
+
+/// The tables of these triggers, each once.
+pub(super) fn tables_of(triggers: &[Carried]) -> Vec<&String> {
+    let mut tables: Vec<&String> = triggers.iter().map(|it| &it.table).collect();
+    tables.dedup();
+    tables
+}
+
+/// SQL that drops these triggers.
+pub(super) fn drop_sql(triggers: &[Carried]) -> String {
+    let drop = |it: &Carried| format!("drop trigger if exists {} on {};\n", it.trigger, it.table);
+    triggers.iter().map(drop).collect()
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::catalog;
 use super::derived;
+use super::keyless_orders;
 use super::mapping::Mapping;
 use super::sql::ident;
 use crate::domain::event::SourceId;
@@ -52,6 +53,9 @@ struct Checkpoint {
     /// The oldest transaction that was running at the last comparison, as text of an `xid8`. Every later event has this
     /// transaction id or a higher one.
     xmin: String,
+    /// The number of rows that this and later transactions recorded without a key, and of which clients still know no
+    /// key.
+    keyless: i64,
 }
 
 /// A source whose table can be compared with the journal, because its key is a number with an index.
@@ -200,18 +204,23 @@ async fn written_since(
 
 async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Checkpoint, tokio_postgres::Error> {
     let sql = format!(
-        "select coalesce(max(t.{})::bigint, $1::bigint), pg_snapshot_xmin(pg_current_snapshot())::text from {} t",
-        source.key, source.table
+        "select coalesce(max(t.{})::bigint, $1::bigint), pg_snapshot_xmin(pg_current_snapshot())::text, \
+             {} from {} t",
+        source.key,
+        keyless_orders::count_sql(source.id, "pg_snapshot_xmin(pg_current_snapshot())"),
+        source.table
     );
     let row = transaction.query_one(&sql, &[&i64::MIN]).await?;
     Ok(Checkpoint {
         through: row.try_get(0)?,
         xmin: row.try_get(1)?,
+        keyless: row.try_get(2)?,
     })
 }
 
 /// Counts the new rows that have no event. A row with an event of another store is not counted, because the row may
-/// have moved to its present store since then.
+/// have moved to its present store since then. As many rows are left out as the trigger has recorded without a key,
+/// because the column of the key had another name: `incomplete_events` records them again.
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,
@@ -221,15 +230,26 @@ async fn missed_since(
         "with written as (select t.{key}::bigint as number from {table} t where t.{key} > $1::bigint order by t.{key} desc limit $3), \
            recorded as (select key from vestnik.vst_event where xid >= $2::text::xid8 and source = $4 \
                and key in (select number::text from written)) \
-         select count(*), max(number) from written where not exists (select from recorded where key = number::text)",
+         select count(*) - greatest({keyless} - $5, 0), max(number) from written \
+         where not exists (select from recorded where key = number::text)",
+        keyless = keyless_orders::count_sql(source.id, "$2::text::xid8"),
         key = source.key,
         table = source.table,
     );
     let row = transaction
-        .query_one(&sql, &[&checkpoint.through, &checkpoint.xmin, &ROWS, &source.id.0])
+        .query_one(
+            &sql,
+            &[
+                &checkpoint.through,
+                &checkpoint.xmin,
+                &ROWS,
+                &source.id.0,
+                &checkpoint.keyless,
+            ],
+        )
         .await?;
     let (rows, newest): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(newest.map(|newest| MissedRows {
+    Ok(newest.filter(|_| rows > 0).map(|newest| MissedRows {
         table: source.table.clone(),
         rows,
         newest,

@@ -19,15 +19,6 @@ const TRIGGERS: [(&str, &str); 3] = [
 ];
 const TRUNCATE_TRIGGER: &str = "vestnik_record_truncate";
 
-/// The names of all triggers of a source.
-pub fn trigger_names() -> Vec<&'static str> {
-    TRIGGERS
-        .iter()
-        .map(|(_, name)| *name)
-        .chain([TRUNCATE_TRIGGER])
-        .collect()
-}
-
 /// The name of a source's trigger function. The name contains the source's id, so it is unique.
 pub fn function_name(source: SourceId) -> String {
     format!("vestnik.vst_record_{}", source.0)

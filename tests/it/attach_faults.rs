@@ -710,3 +710,20 @@ async fn a_table_that_is_attached_again_takes_up_its_source() {
         .unwrap();
     assert_eq!(first["answer"]["by"], "Anna", "who answered is known still: {first}");
 }
+
+#[tokio::test]
+async fn the_key_of_a_table_that_is_partitioned_by_it_is_proposed() {
+    for partitioned_by in ["hash (id)", "range (id)"] {
+        let (_database, client) = shop(&format!(
+            "create table parcels (id bigint primary key, store_id int, status text, total_cents int) partition by {partitioned_by}"
+        ))
+        .await;
+        let proposal = proposal(&client, "parcels").await;
+        assert!(
+            proposal.toml.contains("key = \"id\""),
+            "{partitioned_by}: {}",
+            proposal.toml
+        );
+        assert!(!proposal.toml.contains("unique index"), "{}", proposal.toml);
+    }
+}

@@ -87,7 +87,9 @@ async fn orders_written_while_the_key_column_had_another_name_ring_with_their_ke
     assert_eq!(panel.event().await["data"]["order_id"], "1");
     app.write("alter table orders rename id to number").await;
     app.write("insert into orders (store_id, total) values (7, 200)").await;
-    assert_eq!(panel.event().await["data"]["total"], 200);
+    let event = panel.event().await;
+    assert_eq!(event["data"]["total"], 200);
+    let unknown = event["data"]["order_id"].clone();
     assert_eq!(record(&pool).await.unwrap(), []);
     app.write("alter table orders rename number to id").await;
     assert!(troubles(&app.database).await.contains("nobody was told"));
@@ -96,6 +98,12 @@ async fn orders_written_while_the_key_column_had_another_name_ring_with_their_ke
     assert_eq!(
         (event["type"].as_str(), &event["data"]["order_id"]),
         (Some("new_order"), &"2".into())
+    );
+    // The panel also knows the order under the id of its event.
+    let event = panel.event().await;
+    assert_eq!(
+        (event["type"].as_str(), &event["data"]["order_id"]),
+        (Some("order_removed"), &unknown)
     );
     assert_eq!(record(&pool).await.unwrap(), []);
     assert_eq!(troubles(&app.database).await, "");

@@ -47,6 +47,7 @@ mod notify_suppression;
 mod odd_rows;
 mod openapi;
 mod oracle;
+mod orders_without_store;
 mod outage;
 mod overwritten;
 mod panel;

@@ -2,8 +2,9 @@
 //! must report the problem with its solution. `tests/sql/an_altered_table_makes_no_write_fail_and_loses_no_event.sql`
 //! shows the content of each event.
 
+use serde_json::json;
 use vestnik::migrate;
-use vestnik::sources::attach;
+use vestnik::sources::{attach, health};
 
 use crate::support::app::App;
 use crate::support::db::Database;
@@ -86,4 +87,64 @@ async fn a_table_without_its_key_is_not_migrated_and_the_error_says_what_to_do()
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_to_an_order_whose_table_or_key_has_another_name_is_not_saved_and_is_no_unknown_order() {
+    let app = App::start().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    for (change, back) in [
+        (
+            "alter table orders rename to purchases",
+            "alter table purchases rename to orders",
+        ),
+        (
+            "alter table orders rename id to number",
+            "alter table orders rename number to id",
+        ),
+        (
+            "alter table orders rename store_id to room",
+            "alter table orders rename room to store_id",
+        ),
+        (
+            "alter table orders rename status to state",
+            "alter table orders rename state to status",
+        ),
+    ] {
+        let accept = async || {
+            app.post("/api/partner/stores/7/orders/1/status", &json!({"status": "preparing"}))
+                .await
+        };
+        app.write(change).await;
+        let answer = accept().await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (422, "status_not_possible".into()),
+            "{change}"
+        );
+        app.write(back).await;
+    }
+    let answer = app
+        .post("/api/partner/stores/7/orders/1/status", &json!({"status": "preparing"}))
+        .await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_status_that_was_null_only_while_its_column_had_another_name_is_no_problem() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let shop = async |sql: &str| client.batch_execute(sql).await.unwrap();
+    let troubles = async || {
+        let health = health::check(&client).await.unwrap();
+        let orders = health.into_iter().find(|health| health.name == "orders").unwrap();
+        orders.troubles
+    };
+    shop("alter table orders rename status to state; insert into orders (store_id) values (7)").await;
+    shop("alter table orders rename state to status").await;
+    assert_eq!(troubles().await, [""; 0]);
+    shop("alter table orders alter status drop not null; alter table orders drop constraint if exists orders_status_check").await;
+    shop("update orders set status = null").await;
+    let said = troubles().await.join("\n");
+    assert!(said.contains("has the status NULL"), "{said}");
 }

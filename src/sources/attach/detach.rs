@@ -7,7 +7,7 @@ use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 use crate::infra::table_lock::{Progress, with_lock_retries};
 use crate::sources::derived;
-use crate::sources::install::{carriers, drop_triggers_sql};
+use crate::sources::install::{carried, drop_sql, tables_of};
 use crate::sources::registry::bump_version;
 use crate::sources::trigger::function_name;
 
@@ -61,16 +61,16 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
 pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
-    let locked = carriers(client, &function).await?;
+    let triggers = carried(client, &function).await?;
+    let locked: Vec<String> = tables_of(&triggers).into_iter().cloned().collect();
     with_lock_retries(
         client,
         &locked,
         progress,
         async |client: &mut Client, _: Progress<'_>| {
             let transaction = client.transaction().await?;
-            for table in carriers(&transaction, &function).await? {
-                transaction.batch_execute(&drop_triggers_sql(&table)).await?;
-            }
+            let triggers = carried(&transaction, &function).await?;
+            transaction.batch_execute(&drop_sql(&triggers)).await?;
             transaction
                 .batch_execute(&format!("drop function if exists {function}()"))
                 .await?;
@@ -95,10 +95,6 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
 pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
-    let drops: String = carriers(client, &function)
-        .await?
-        .iter()
-        .map(|table| drop_triggers_sql(table))
-        .collect();
+    let drops = drop_sql(&carried(client, &function).await?);
     Ok(format!("{drops}drop function if exists {function}();"))
 }

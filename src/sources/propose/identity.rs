@@ -22,15 +22,16 @@ pub(super) async fn find(
 ) -> Result<(), catalog::Error> {
     // The query finds the primary key, or else the first unique index on one column that is never null. In a
     // partitioned table, every unique index must contain the columns of the partition key. So the query ignores these
-    // columns.
+    // columns, unless the index has no other column.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
              join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
          select a.attname::text from pg_index i cross join p \
-         join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n where n <> all (p.attrs)) k on true \
+         join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n \
+             where n <> all (p.attrs) or i.indnkeyatts = 1) k on true \
          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.own[1] \
          where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null and cardinality(k.own) = 1 \
-           and (i.indisprimary or a.attnotnull) order by i.indisprimary desc, i.indexrelid";
+           and (i.indisprimary or a.attnotnull) order by i.indisprimary desc, i.indnkeyatts, i.indexrelid";
     let keys: Vec<String> = client
         .query(KEYS, &[&table.oid])
         .await?

@@ -142,6 +142,10 @@ async fn find_in<'a>(
     context: Context<'_>,
 ) -> Result<Option<CurrentOrder<'a>>, tokio_postgres::Error> {
     let Some(table) = answer_table(transaction, source).await? else {
+        // The table or the column of its key has another name now. This statement fails, and its error names it.
+        let key = ident(&source.mapping.key);
+        let missing = format!("select t.{key} from {} t limit 0", source.table);
+        transaction.query_typed(&missing, &[]).await?;
         return Ok(None);
     };
     if !table.key.can_hold(key) {

@@ -302,3 +302,37 @@ async fn a_right_that_attach_or_edit_lacks_is_named_with_its_grant() {
     let trigger = format!("as role {role}: grant select, trigger on spree_line_items to {role}");
     assert!(code == Some(2) && said.contains(&trigger), "{said}");
 }
+
+#[tokio::test]
+async fn a_watched_table_that_becomes_a_partition_is_named_until_migrate_watches_the_partitioned_one() {
+    let database = spree().await;
+    database.attach(&mapping("spree")).await;
+    let client = database.client().await;
+    let shop = async |sql: &str| client.batch_execute(sql).await.unwrap();
+    let said = async || {
+        let health = vestnik::sources::health::check(&client).await.unwrap();
+        let spree = health.into_iter().find(|health| health.table == "public.spree_orders");
+        spree.unwrap().troubles.join("\n")
+    };
+    assert_eq!(said().await, "");
+    shop(
+        "alter table spree_line_items rename to spree_line_items_1; \
+         create table spree_line_items (like spree_line_items_1 including defaults) partition by range (id); \
+         alter table spree_line_items attach partition spree_line_items_1 for values from (0) to (1000)",
+    )
+    .await;
+    assert!(said().await.contains("the triggers of"), "{}", said().await);
+    vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
+    assert_eq!(said().await, "");
+    shop("delete from vestnik.vst_change").await;
+    shop(
+        "insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) \
+             values (1, 1, 2, 9.50, 'USD', now(), now())",
+    )
+    .await;
+    let queued = client
+        .query("select from vestnik.vst_change where key = '1'", &[])
+        .await
+        .unwrap();
+    assert_eq!(queued.len(), 1);
+}
