@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::super::json::Json;
 use super::super::{Source, zone};
-use super::kept_answer::{KeptAnswer, Pressed};
+use super::kept_answer::{KeptAnswer, Pressed, holds};
 use super::seen_orders::{Heard, SeenOrders};
 use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
@@ -282,15 +282,20 @@ pub(super) async fn publish_changes(
 fn compare(writes: &mut Writes, mut order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
-        .filter(|before| before.answered_over.as_ref() == Some(&order.status))
+        .filter(|before| {
+            let over = before.answered_over.as_deref();
+            over.is_some_and(|over| holds(&before.status, over, &order.status))
+        })
         .map(|before| before.status.clone());
-    let stays = before.as_ref().is_some_and(|before| before.shop_status == order.status);
+    let stays = |to: Status| {
+        let before = before.as_ref().map(|before| before.shop_status.as_str());
+        before.is_some_and(|before| holds(to.as_str(), before, &order.status))
+    };
     let pressed = match publish {
-        Publish::Answer(pressed) if pressed.store == order.store => Some(pressed),
-        Publish::Taken(pressed) if pressed.store == order.store && (stays || order.status == pressed.to.as_str()) => {
-            Some(pressed)
-        }
-        _ => None,
+        Publish::Answer(pressed) | Publish::Taken(pressed) if pressed.store != order.store => None,
+        Publish::Answer(pressed) => Some(pressed),
+        Publish::Taken(pressed) => (stays(pressed.to) || order.status == pressed.to.as_str()).then_some(pressed),
+        Publish::Usual(_) | Publish::Now(_) | Publish::Existing { .. } => None,
     };
     let shown = match pressed {
         Some(pressed) => pressed.to.as_str().to_owned(),

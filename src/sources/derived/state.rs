@@ -8,6 +8,7 @@ use super::super::catalog::Table;
 use super::super::missing_right::is_named;
 
 use super::answer::BrokenStatement;
+use super::compute::UNREADABLE_STATUS;
 use super::rights;
 use super::{Derived, failure, function, has_projection, projection, tables_read, watch_column};
 use crate::domain::event::SourceId;
@@ -107,7 +108,8 @@ async fn without_store(client: &impl GenericClient, source: SourceId) -> Result<
 }
 
 /// The values that clients last received for the orders with these keys, as JSON objects with the status. Hidden orders
-/// have none. Empty if the projection table is missing, which [`examine`] reports.
+/// have none, and neither have orders whose status cannot be read: [`examine`] reports their failures, and a missing
+/// projection table, too.
 pub(in crate::sources) async fn published(
     client: &impl GenericClient,
     source: SourceId,
@@ -117,9 +119,10 @@ pub(in crate::sources) async fn published(
         return Ok(Vec::new());
     }
     let sql = format!(
-        "select distinct json_build_object('status', status)::text from {} where key = any ($1)",
+        "select distinct json_build_object('status', p.status)::text from {} p where p.key = any ($1) and not (p.status = $3 \
+             and exists (select from vestnik.vst_projection_failure f where f.source = $2 and f.key = p.key))",
         projection(source)
     );
-    let rows = client.query(&sql, &[&keys]).await?;
+    let rows = client.query(&sql, &[&keys, &source.0, &UNREADABLE_STATUS]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
