@@ -249,7 +249,7 @@ async fn an_order_key_that_is_not_the_foreign_key_to_the_orders_is_doubted() {
     database.client().await.batch_execute(shop).await.unwrap();
     let mapping = "table = 'public.sales'\nkind = 'order'\nkey = 'id'\nstore = 'branch'\n[status]\ncolumn = 'status'\npending = ['new']\n\
         [items]\ntable = 'public.lines'\norder_key = 'product_id'\nname = 'name'\n";
-    let doubt = "warning: items.order_key: column product_id has no foreign key to public.sales, and column sale_id has one: \
+    let doubt = "items.order_key: column product_id has no foreign key to public.sales, and column sale_id has one: \
         if that holds the order's key, write order_key = \"sale_id\"";
     for arguments in [&["source", "check"][..], &["attach", "--map"]] {
         let (_, said) = with_mapping(&database, arguments, mapping);

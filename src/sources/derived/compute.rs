@@ -16,8 +16,6 @@ use crate::infra::db::Transaction;
 
 /// If the SQL expression of a value fails, the order has this JSON in place of the value.
 const UNREADABLE: &str = "\"?\"";
-/// The status word of a new order whose status cannot be computed.
-pub(super) const UNREADABLE_STATUS: &str = "?";
 /// If the query for an order's items fails, the order has this JSON in place of the items.
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.

@@ -5,8 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::json::{Json, member};
-use super::compute::UNREADABLE_STATUS;
-use super::{has_projection, projection};
+use super::{UNREADABLE_STATUS, has_projection, projection};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;

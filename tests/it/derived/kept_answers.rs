@@ -162,7 +162,10 @@ const SALES: &str = "table = 'public.sales'\nkind = 'order'\nkey = 'id'\n[derive
 async fn an_answer_given_while_the_status_was_unreadable_stays_once_it_is_readable() {
     // Without SQL, the mapping lacks a word at first.
     for (lose, regain) in [
-        ("alter table words rename word to title", "alter table words rename title to word"),
+        (
+            "alter table words rename word to title",
+            "alter table words rename title to word",
+        ),
         (
             "revoke select on words from vestnik_reader",
             "grant select on words to vestnik_reader",
@@ -210,7 +213,11 @@ async fn an_answer_given_while_the_status_was_unreadable_stays_once_it_is_readab
         app.write("insert into sales values (4, 7, 1)").await;
         let done = panel.event().await;
         assert_eq!(
-            (&done["data"]["order_id"], &done["data"]["status"], &done["data"]["overwritten_answer"]),
+            (
+                &done["data"]["order_id"],
+                &done["data"]["status"],
+                &done["data"]["overwritten_answer"]
+            ),
             (&json!("3"), &json!("ready"), &Value::Null),
             "{lose}: {done}"
         );
