@@ -56,7 +56,7 @@ create index vst_event_store_xid on vestnik.vst_event (store_id, xid);
 create table vestnik.vst_change (
     source int         not null,
     id     bigint      not null generated always as identity (cache 1),
-    watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events; -2: the order's row is gone; -3: the order is computed again
+    watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events; -2: the order's row is gone; -3: the order is computed again; -4: all rows, with events
     key    text,                             -- of the order, or of a row that leads to it; null: the table was truncated, or any order may have changed
     at     timestamptz not null default clock_timestamp(),
     xid    xid8        not null default pg_current_xact_id(),   -- a key that is deleted and written by two transactions is two orders

@@ -91,7 +91,7 @@ pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     }
 }
 
-fn report_missed(database: Option<&str>, missed: &MissedRows) {
+fn report_missed(database: Option<&str>, missed: &MissedRows, is_replacing: bool) {
     let MissedRows {
         table, rows, newest, ..
     } = missed;
@@ -100,7 +100,10 @@ fn report_missed(database: Option<&str>, missed: &MissedRows) {
                 that disables triggers or sets session_replication_role = replica";
     let silent = "rows were written past the triggers, and no panel rang for them: call those stores, and find the writer \
                   that disables triggers or sets session_replication_role = replica";
+    let replaced = "rows were written to a table without triggers, because it has taken the place of another table: run `vestnik migrate`, \
+                    and panels ring for what was written meanwhile, late";
     match missed.told_late {
+        _ if is_replacing => tracing::error!(database, table, rows, newest, "{replaced}"),
         true => tracing::error!(database, table, rows, newest, "{late}"),
         false => tracing::error!(database, table, rows, newest, "{silent}"),
     }
@@ -134,9 +137,9 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
         match reconciler.look(&pool).await {
             Ok(missed) => {
                 tracing::debug!(database, "compared the tables with the journal");
-                missed
-                    .iter()
-                    .for_each(|missed| report_missed(database.as_deref(), missed));
+                for missed in &missed {
+                    report_missed(database.as_deref(), missed, reconciler.is_replacing(&missed.table));
+                }
             }
             Err(error) if error.is_transient() => {
                 tracing::debug!(%error, "could not compare the tables with the journal")

@@ -84,7 +84,7 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
     if let Some(derived) = &mapping.derived {
         let is_read = |name: &&str| {
             let mut of_name = expressions.iter().filter(|column| column.name == **name);
-            derived.zone == USUAL_ZONE && of_name.any(|column| is_naive(&column.kind))
+            !derived.is_zone_named && of_name.any(|column| is_naive(&column.kind))
         };
         return ["due_at", "created_at"].into_iter().filter(is_read).collect();
     }

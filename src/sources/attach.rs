@@ -12,9 +12,11 @@ use super::catalog::Table;
 use super::derived;
 use super::install::{Installed, install};
 use super::mapping::Mapping;
+use super::missed_writes::MissedWrites;
 use super::recorder::{self, FunctionOwner};
 use super::registry::bump_version;
 use super::repair::{Lacked, repair};
+use super::replaced_table;
 use super::trigger::{function_sql, triggers_sql};
 use super::validate::Findings;
 use super::{RecordedColumn, Source};
@@ -123,7 +125,11 @@ async fn put(
     );
     let (id, attached, lacked) = put.await?;
     if !matches!(attached, Attached::New(_)) && mapping.derived.is_none() {
-        let repaired = repair(client, id, table, mapping, &lacked).await?;
+        let source = Source {
+            id,
+            ..unattached(table, mapping)
+        };
+        let repaired = repair(client, &source, table, &lacked).await?;
         repaired.iter().for_each(|line| progress(line));
     }
     Ok(attached)
@@ -171,7 +177,7 @@ impl Attempt<'_> {
                 .query_one(INSERT, &[&name, table, &kind, &mapping_toml, &columns, &trusted])
                 .await?;
             let id = SourceId(row.try_get(0)?);
-            self.install(transaction, id, true, progress).await?;
+            self.install(transaction, id, true, None, progress).await?;
             bump_version(transaction).await?;
             return Ok((id, Attached::New(name), Lacked::default()));
         };
@@ -197,19 +203,29 @@ impl Attempt<'_> {
             }
             unfinished = derived::unfinished::keys(transaction, id).await?;
         }
-        let installed = self.install(transaction, id, !is_same, progress).await?;
+        let earlier = (!was_detached && !changes_kind && is_derived)
+            .then(|| derived::Earlier::new(mapping_before == mapping_toml, &before, &now));
+        let replaced = replaced_table::find(&*transaction, id, table).await?;
+        let installed = self
+            .install(transaction, id, !is_same, earlier.as_ref(), progress)
+            .await?;
         if changes_kind && !is_derived && !was_detached {
             derived::unfinished::append(transaction, id, self.table, self.mapping, &unfinished).await?;
         }
         let is_new = |column: &&RecordedColumn| {
             self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name)
         };
+        let reads_other_columns = self.reads_other_columns(mapping_before);
         // Earlier events of the other kind have another form, and no part of them is missing.
         let lacked = (!changes_kind).then(|| Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
             // Writes to a table are not events while its source is detached. So the repair must not append events for
             // these writes later.
-            rows: !was_detached && (installed.triggers || self.reads_other_columns(mapping_before)),
+            rows: !was_detached && (installed.triggers || reads_other_columns),
+            writes: (!was_detached && installed.triggers && !reads_other_columns).then(|| MissedWrites {
+                replaced,
+                columns: before.clone(),
+            }),
         });
         let lacked = lacked.unwrap_or_default();
         if is_same && !installed.any() {
@@ -240,6 +256,7 @@ impl Attempt<'_> {
         transaction: &mut Transaction<'_>,
         id: SourceId,
         reads_other_columns: bool,
+        earlier: Option<&derived::Earlier>,
         progress: Progress<'_>,
     ) -> Result<Installed, Error> {
         match (&self.mapping.derived, self.checked) {
@@ -251,6 +268,7 @@ impl Attempt<'_> {
                     checked,
                     self.owner,
                     reads_other_columns,
+                    earlier,
                     progress,
                 )
                 .await

@@ -153,6 +153,15 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// Another column than `column`, if its foreign key refers to the column `key` of the table `orders`, and `column`
+    /// has no such foreign key. Then `column` probably holds no key of an order.
+    pub fn other_column_with_key(&self, column: &str, orders: &Self, key: &str) -> Option<&TableColumn> {
+        if self.refers(column, orders, key) || orders.refers(key, self, column) || self.oid == orders.oid {
+            return None;
+        }
+        self.columns.iter().find(|other| self.refers(&other.name, orders, key))
+    }
+
     /// Whether a foreign key of the column `column` refers to the column `to` of the table `other`.
     pub fn refers(&self, column: &str, other: &Self, to: &str) -> bool {
         let references = self.column(column).map_or(&[][..], |column| &column.references);

@@ -15,6 +15,7 @@ use super::lookup_failure;
 use super::mapping::Mapping;
 use super::orders_without_store;
 use super::recorder;
+use super::replaced_table;
 use super::trigger::{body_of, function_name, function_sql};
 use super::unknown_words::UnknownWords;
 use crate::domain::event::SourceId;
@@ -189,8 +190,11 @@ async fn check_one(
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
-        let trouble = "its triggers are gone or switched off, so its rows make no events: run `vestnik migrate`";
-        health.troubles.push(trouble.to_owned());
+        let replaced = replaced_table::find(client, kept.id, &table.quoted).await?;
+        let trouble = replaced.and_then(|replaced| replaced.trouble());
+        health.troubles.push(trouble.unwrap_or_else(|| {
+            "its triggers are gone or switched off, so its rows make no events: run `vestnik migrate`".to_owned()
+        }));
     } else {
         health.troubles.extend(left_triggers(client, &kept, &table).await?);
     }

@@ -4,6 +4,7 @@ mod answer;
 pub mod derived;
 mod read;
 mod section;
+mod store;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +13,7 @@ use crate::domain::money::{Currency, Unit};
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 pub use answer::Answer;
 use derived::Derived;
+pub use store::StoreRef;
 
 /// A reference to a value of a row: a column, or a value inside a JSON column, such as `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +22,6 @@ pub struct Column {
     pub name: String,
     /// The names of the JSON members on the path from the column to the value. Empty: the whole column is the value.
     pub path: Vec<String>,
-}
-
-/// Where a row's store id comes from: a column, or one constant for all rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreRef {
-    /// The column with this name holds the store's id.
-    Column(String),
-    /// All rows belong to the store with this id, because the application serves one shop.
-    Constant(String),
 }
 
 /// The meaning of the words in the shop's status column. If a status has several words, Vestnik writes the first.

@@ -10,6 +10,7 @@ use super::catalog;
 use super::derived;
 use super::keyless_orders;
 use super::mapping::Mapping;
+use super::replaced_table;
 use super::sql::ident;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, Transaction};
@@ -44,6 +45,9 @@ pub struct Reconciler {
     /// The tables that the last comparison could not read. Each table was logged when it became unreadable, and is not
     /// logged again.
     unread: Vec<String>,
+    /// The tables that the last comparison found without the source's triggers, because they have taken the place of
+    /// other tables.
+    replacing: Vec<String>,
 }
 
 /// How far a table was compared with the journal: `through` is the greatest key of the compared rows.
@@ -76,6 +80,12 @@ struct Compared {
 }
 
 impl Reconciler {
+    /// Whether the last call of [`Self::look`] found missed rows in this table, and the table has none of the source's
+    /// triggers, because it has taken the place of another table.
+    pub fn is_replacing(&self, table: &str) -> bool {
+        self.replacing.iter().any(|known| known == table)
+    }
+
     /// Finds the rows that were added since the last call and have no event in the journal. The first call only records
     /// the greatest key of each table, because existing rows may be older than the triggers. A table that cannot be
     /// read is skipped, and logged once. When it can be read again, the rows that were added meanwhile are compared.
@@ -89,12 +99,19 @@ impl Reconciler {
                 .batch_execute(&format!("set local lock_timeout = {LOCK_MS}"))
                 .await?;
             let (mut tables, mut missed, mut unread) = (HashMap::new(), Vec::new(), Vec::new());
-            let mut to_project = Vec::new();
+            let (mut to_project, mut replacing) = (Vec::new(), Vec::new());
             for source in comparable(&transaction).await? {
                 let mut savepoint = transaction.savepoint().await?;
                 match compare(&mut savepoint, &source, self.tables.get(&source.table)).await {
                     Ok(compared) => {
                         savepoint.commit().await?;
+                        if compared.missed.is_some()
+                            && replaced_table::find(&transaction, source.id, &source.table)
+                                .await?
+                                .is_some()
+                        {
+                            replacing.push(source.table.clone());
+                        }
                         missed.extend(compared.missed);
                         to_project.push((source.id, compared.to_project));
                         tables.insert(source.table, compared.checkpoint);
@@ -120,7 +137,7 @@ impl Reconciler {
             for (source, keys) in to_project.iter().filter(|(_, keys)| !keys.is_empty()) {
                 derived::project_again(&*client, *source, keys).await?;
             }
-            (self.tables, self.unread) = (tables, unread);
+            (self.tables, self.unread, self.replacing) = (tables, unread, replacing);
             Ok(missed)
         })
         .await

@@ -71,7 +71,7 @@ impl UnknownWords {
             table.quoted,
             ident(&key.name),
             key.kind,
-            value_text(&column.name, &column.path),
+            value_text(&column.name, &column.path, "text"),
         );
         let has_null = match client.query_one(&sql, &[&self.with_null]).await {
             Ok(row) => row.try_get(0)?,

@@ -40,7 +40,7 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     status_words::validate(table, mapping, problems, warnings);
     paid_words(table, mapping, &mut findings);
     findings.warnings.extend(date_without_time(table, mapping));
-    items(client, mapping, &mut findings).await?;
+    items(client, table, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
     }
@@ -281,7 +281,12 @@ async fn fractions_of(
     Ok(text.map(|text| fraction_warning(place, rows, text)))
 }
 
-async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {
+async fn items(
+    client: &impl GenericClient,
+    orders: &Table,
+    mapping: &Mapping,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
     let Some(items) = &mapping.items else { return Ok(()) };
     let ItemsRef::Table { table: name, order_key } = &items.from else {
         return Ok(());
@@ -304,6 +309,13 @@ async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Fi
             "items.{key}: {} has no column {column}: it has {}",
             found.quoted,
             names.join(", ")
+        ));
+    }
+    if let Some(other) = found.other_column_with_key(order_key, orders, &mapping.key) {
+        findings.warnings.push(format!(
+            "items.order_key: column {order_key} has no foreign key to {}, and column {} has one: if that holds the order's key, \
+             write order_key = \"{}\"",
+            orders.quoted, other.name, other.name
         ));
     }
     let index = "select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \

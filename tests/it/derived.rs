@@ -21,6 +21,7 @@ mod proposing_systems;
 mod random;
 mod reading_rights;
 mod renamed_columns;
+mod replaced_tables;
 mod rights;
 mod several_stores;
 pub mod shop;

@@ -239,3 +239,22 @@ async fn newest_orders_of_which_none_has_an_item_are_named_when_the_mapping_is_c
         .unwrap();
     assert!(!check(&wrong_key).contains("has an item"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_key_that_is_not_the_foreign_key_to_the_orders_is_doubted() {
+    let database = Database::without_shop().await;
+    let shop = "create table sales (id int primary key, branch int, status text); \
+        create table lines (id int primary key, product_id int, sale_id int references sales, name text); \
+        create index on lines (product_id); create index on lines (sale_id)";
+    database.client().await.batch_execute(shop).await.unwrap();
+    let mapping = "table = 'public.sales'\nkind = 'order'\nkey = 'id'\nstore = 'branch'\n[status]\ncolumn = 'status'\npending = ['new']\n\
+        [items]\ntable = 'public.lines'\norder_key = 'product_id'\nname = 'name'\n";
+    let doubt = "items.order_key: column product_id has no foreign key to public.sales, and column sale_id has one: \
+        if that holds the order's key, write order_key = \"sale_id\"";
+    for arguments in [&["source", "check"][..], &["attach", "--map"]] {
+        let (_, said) = with_mapping(&database, arguments, mapping);
+        assert!(said.contains(doubt), "{said}");
+        let (_, said) = with_mapping(&database, arguments, &mapping.replace("product_id", "sale_id"));
+        assert!(!said.contains("foreign key"), "{said}");
+    }
+}

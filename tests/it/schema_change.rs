@@ -148,3 +148,109 @@ async fn a_status_that_was_null_only_while_its_column_had_another_name_is_no_pro
     let said = troubles().await.join("\n");
     assert!(said.contains("has the status NULL"), "{said}");
 }
+
+/// Puts a renamed copy in the place of the orders. The second copy has no defaults.
+const SWAPS: [&str; 2] = [
+    "begin; create table copy (like orders including all); insert into copy select * from orders; \
+        alter table orders rename to orders_old; alter table copy rename to orders; commit",
+    "begin; create table copy as select * from orders; alter table copy add primary key (id); \
+        alter table orders rename to orders_old; alter table copy rename to orders; commit",
+];
+
+#[tokio::test]
+async fn what_is_written_to_a_renamed_copy_of_the_orders_is_told_once_by_migrate() {
+    for swap in SWAPS {
+        let database = Database::fresh().await;
+        // This order is older than the source, so it never rings.
+        let past = "set session_replication_role = replica; \
+            insert into orders (id, store_id, status, created_at) values (1, 7, 'pending', now() - interval '1 day'); \
+            reset session_replication_role";
+        database.client().await.batch_execute(past).await.unwrap();
+        let app = App::start_on(database, |_| ()).await;
+        let mut panel = app.panel("7", None).await.live().await;
+        for id in [2, 3, 4] {
+            app.write(&format!(
+                "insert into orders (id, store_id, status) values ({id}, 7, 'pending')"
+            ))
+            .await;
+            assert_eq!(panel.event().await["type"], "new_order");
+        }
+        app.write(swap).await;
+        app.write(
+            "update orders set status = 'cancelled' where id = 2; delete from orders where id = 3; \
+             insert into orders (id, store_id, status) values (5, 7, 'pending'), (6, 7, 'completed'); \
+             insert into orders (id, store_id, status, created_at) values (7, 7, 'pending', now() - interval '1 year')",
+        )
+        .await;
+        for _ in 0..2 {
+            migrate::run(&app.database.config(), &mut |_| ()).await.unwrap();
+        }
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let event = panel.event().await;
+            told.push((event["data"]["order_id"].clone(), event["type"].clone()));
+        }
+        told.sort_by_key(|(key, _)| key.to_string());
+        let expected = [
+            ("2", "order_cancelled"),
+            ("3", "order_removed"),
+            ("5", "new_order"),
+            ("7", "new_order"),
+        ];
+        assert_eq!(told, expected.map(|(key, kind)| (json!(key), json!(kind))), "{swap}");
+        app.write("update orders set status = 'ready' where id = 4").await;
+        assert_eq!(panel.event().await["data"]["order_id"], "4", "{swap}");
+    }
+}
+
+#[tokio::test]
+async fn the_orders_of_a_new_table_with_the_same_keys_are_other_orders() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write(
+        "insert into orders (id, store_id, status) values (1, 7, 'pending'), (2, 7, 'pending'), (3, 7, 'completed')",
+    )
+    .await;
+    for key in ["1", "2"] {
+        assert_eq!(panel.event().await["data"]["order_id"], key);
+    }
+    app.write("create table fresh (like orders including all); drop table orders; alter table fresh rename to orders")
+        .await;
+    app.write("insert into orders (id, store_id, status) values (1, 7, 'pending'), (3, 7, 'pending')")
+        .await;
+    migrate::run(&app.database.config(), &mut |_| ()).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let event = panel.event().await;
+        told.push((event["data"]["order_id"].clone(), event["type"].clone()));
+    }
+    let removed = ["1", "2"].map(|key| (json!(key), json!("order_removed")));
+    let new = ["1", "3"].map(|key| (json!(key), json!("new_order")));
+    told[..2].sort_by_key(|(key, _)| key.to_string());
+    told[2..].sort_by_key(|(key, _)| key.to_string());
+    assert_eq!(told, [removed, new].concat());
+}
+
+#[tokio::test]
+async fn the_log_names_the_replaced_table_as_the_cause_of_rows_without_events() {
+    let telegram = Telegram::start().await;
+    let database = Database::fresh().await;
+    let settings = [("JOURNAL_RECONCILE_INTERVAL_SECONDS", "1")];
+    let node = Node::serving(&database, &telegram.url(), &settings).await;
+    node.until_said("compared the tables with the journal").await;
+    let client = database.client().await;
+    client.batch_execute(SWAPS[0]).await.unwrap();
+    let line = node.until_said("another table has the name public.orders now").await;
+    assert!(line.contains("the triggers are on public.orders_old"), "{line}");
+    client
+        .batch_execute("insert into orders (id, store_id, status) values (100, 7, 'pending')")
+        .await
+        .unwrap();
+    let line = node.until_said("rows were written to a table without triggers").await;
+    assert!(
+        line.contains("public.orders")
+            && line.contains("`vestnik migrate`")
+            && !line.contains("session_replication_role"),
+        "{line}"
+    );
+}

@@ -13,7 +13,8 @@ use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::compute::{DERIVE_MS, compute};
 use super::kept_answer::Pressed;
-use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
+use super::project::{PublishedResults, publish_changes};
+use super::publish::{Publish, WrittenAt};
 use super::written_rows::WrittenRows;
 use super::{Derived, failure, hidden_items, hidden_rows, hidden_tables, remedy};
 

@@ -19,7 +19,8 @@ use super::hidden_rows;
 use super::hidden_tables;
 use super::known_orders;
 use super::missed::{project_again, project_all};
-use super::project::{Projected, Publish, PublishedResults, WrittenAt, publish_changes};
+use super::project::{Projected, PublishedResults, publish_changes};
+use super::publish::Publish;
 use super::queue_progress::QueueProgress;
 use super::queued_orders::QueuedOrders;
 use super::seen_orders::SeenOrders;
@@ -84,7 +85,7 @@ pub(super) async fn batch(
         queue_open_orders(transaction, source).await?;
     }
     if entries.is_of_all_rows {
-        all_rows(transaction, source, derived, &entries.orders, &mut done).await?;
+        all_rows(transaction, source, derived, &entries, &mut done).await?;
     }
     let usual = |key: &&String| !entries.due.contains(*key);
     let keys: Vec<String> = entries.orders.keys().filter(usual).cloned().collect();
@@ -193,13 +194,21 @@ async fn project(
     if keys.is_empty() {
         return Ok(());
     }
-    let (published, orders) = compute_orders(transaction, source, derived, keys, publish, rows, done).await?;
+    let Orders { published, orders, .. } =
+        compute_orders(transaction, source, derived, keys, publish, rows, done).await?;
     done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
     Ok(())
 }
 
-/// Computes the orders with these keys, and saves the failures. Returns also the results that clients last received. If
-/// an order's store cannot be computed, Vestnik computes the order again after [`RETRY_PAUSE`].
+/// Computed orders, and the results that clients last received.
+struct Orders {
+    published: PublishedResults,
+    orders: Vec<Projected>,
+    /// The keys of the orders that other orders replace. They are in `published` only, and in the queue.
+    replaced: BTreeSet<String>,
+}
+
+/// Computes the orders with these keys, and saves the failures. If an order's store cannot be computed, Vestnik computes the order again after [`RETRY_PAUSE`].
 async fn compute_orders(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -208,7 +217,7 @@ async fn compute_orders(
     publish: Publish<'_>,
     rows: &WrittenRows,
     done: &mut Done,
-) -> Result<(PublishedResults, Vec<Projected>), QueryError> {
+) -> Result<Orders, QueryError> {
     let published = PublishedResults::lock(transaction, source, keys).await?;
     let mut computed = compute(transaction, source, derived, keys, &published).await?;
     hidden_rows::find(transaction, source, derived, keys, &mut computed, &published, rows).await?;
@@ -220,38 +229,46 @@ async fn compute_orders(
         hidden,
         failures,
     } = computed;
-    replace(transaction, source, &mut orders, &published, rows, publish).await?;
+    let replaced = replace(transaction, source, derived, &mut orders, &published, rows, publish).await?;
     let written = without_store.iter().map(|key| (publish.at(key), key.clone()));
     write::hold_back(transaction, source, &written.collect::<Vec<_>>(), RETRY_PAUSE).await?;
     let mut unseen = without_store;
     unseen.extend(hidden);
     done.readable_again += failure::save(transaction, source.id, keys, &failures, &unseen).await?;
     done.failures.extend(failures);
-    Ok((published, orders))
+    Ok(Orders {
+        published,
+        orders,
+        replaced,
+    })
 }
 
 /// Removes the orders from `orders` whose row replaces a row with the same key, so that this batch publishes that the
-/// old order is gone. Puts their keys into the queue again: the next batch publishes the new orders. In one
+/// old order is gone. Returns their keys, and puts them into the queue again: the next batch publishes the new orders. In one
 /// transaction, both events would be one change of one order.
 async fn replace(
     transaction: &Transaction<'_>,
     source: &Source,
+    derived: &Derived,
     orders: &mut Vec<Projected>,
     published: &PublishedResults,
     rows: &WrittenRows,
     publish: Publish<'_>,
-) -> Result<(), QueryError> {
+) -> Result<BTreeSet<String>, QueryError> {
     const QUEUE: &str = "insert into vestnik.vst_change (source, key, at) \
          select $1, key, coalesce(at, clock_timestamp()) from unnest($2::text[], $3::timestamptz[]) w (key, at)";
-    let is_replaced = |order: &mut Projected| published.is_known(&order.key) && rows.is_replaced(&order.key);
+    let is_replaced = |order: &mut Projected| {
+        let is_another = || published.is_another(order, publish.identity(), derived);
+        published.is_known(&order.key) && (rows.is_replaced(&order.key) || is_another())
+    };
     let keys: BTreeSet<String> = orders.extract_if(.., is_replaced).map(|order| order.key).collect();
     if keys.is_empty() {
-        return Ok(());
+        return Ok(keys);
     }
     let written: Vec<_> = keys.iter().map(|key| publish.at(key)).collect();
-    let keys: Vec<String> = keys.into_iter().collect();
-    transaction.execute(QUEUE, &[&source.id.0, &keys, &written]).await?;
-    Ok(())
+    let queued: Vec<&String> = keys.iter().collect();
+    transaction.execute(QUEUE, &[&source.id.0, &queued, &written]).await?;
+    Ok(keys)
 }
 
 /// Computes the orders that existed before the source was attached, or before its mapping or a policy changed. See
@@ -260,24 +277,29 @@ async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
-    taken: &WrittenAt,
+    entries: &BatchEntries,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     transaction.batch_execute("set local statement_timeout = '60s'").await?;
     known_orders::remember(transaction, source).await?;
-    let existing = existing_orders::find(transaction, source, derived, taken).await?;
+    let existing = existing_orders::find(transaction, source, derived, &entries.orders).await?;
     let mut queued = QueuedOrders::default();
     let seen = &SeenOrders::read(transaction, source).await?;
     for (keys, is_written) in [(existing.older, false), (existing.newer, true)] {
-        let publish = Publish::Existing { seen, is_written };
+        let told = entries.told.as_deref();
+        let publish = Publish::Existing { seen, is_written, told };
         for chunk in keys.chunks(existing_orders::CHUNK) {
             let rows = WrittenRows::default();
-            let (mut published, mut orders) =
-                compute_orders(transaction, source, derived, chunk, publish, &rows, done).await?;
+            let Orders {
+                mut published,
+                mut orders,
+                replaced,
+            } = compute_orders(transaction, source, derived, chunk, publish, &rows, done).await?;
             // The shop may have changed some of these orders since this batch took its changes. A later batch publishes
             // them with an event.
             queued.read(transaction, source, derived).await?;
-            let later = queued.among(chunk, &published);
+            let mut later = queued.among(chunk, &published);
+            later.retain(|key| !replaced.contains(key));
             if queued.is_incomplete() {
                 let later: Vec<String> = later.iter().cloned().collect();
                 project_again(transaction, source.id, &later).await?;

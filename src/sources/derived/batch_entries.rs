@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
 use super::super::Source;
-use super::project::WrittenAt;
+use super::publish::WrittenAt;
 use super::queue_progress::{BATCH_CHANGES, QueueProgress};
-use super::watch::{AGAIN, ALL_ORDERS, GONE, NO_KEY};
+use super::watch::{AGAIN, ALL_ORDERS, GONE, NO_KEY, TELL_ALL};
 use super::written_rows::WrittenRows;
 use super::{failure, hidden_rows, projection};
 use crate::infra::db::{QueryError, Transaction};
@@ -44,6 +44,9 @@ pub(super) struct BatchEntries {
     pub is_without_keys: bool,
     /// Whether all existing orders are to be computed.
     pub is_of_all_rows: bool,
+    /// Set if each change of the existing orders is to be told, because the triggers did not record the shop's writes. It
+    /// has the names of the values that tell one order from another, see `order_identity.rs`.
+    pub told: Option<String>,
 }
 
 impl BatchEntries {
@@ -128,6 +131,7 @@ impl BatchEntries {
     fn add_change(&mut self, watch: i16, key: Option<String>, at: OffsetDateTime, xid: u64) {
         match (watch, key) {
             (ALL_ORDERS, _) => self.is_of_all_rows = true,
+            (TELL_ALL, identity) => (self.is_of_all_rows, self.told) = (true, identity),
             (0, None) => {
                 self.is_truncated = true;
                 self.rows.truncate();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::WrittenAt;
+use super::publish::WrittenAt;
 use super::{Derived, projection};
 use crate::infra::db::{QueryError, Transaction};
 

@@ -10,15 +10,39 @@ use super::super::recorder::FunctionOwner;
 use super::super::trigger::body_of;
 use super::check::Checked;
 use super::kept_answer::ONLY_ANSWER;
-use super::missed::project_all;
-use super::{Derived, function, has_projection, projection, reader};
+use super::missed::{project_all, tell_all};
+use super::{Derived, RecordedColumn, function, has_projection, order_identity, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 use crate::infra::table_lock::Progress;
 
+/// What a derived source was before it is installed again. It was attached, and derived.
+#[derive(Debug)]
+pub(in crate::sources) struct Earlier {
+    /// Whether its mapping was the same.
+    pub is_same_mapping: bool,
+    /// The names of the values that tell one order from another, see `order_identity.rs`.
+    identity: String,
+}
+
+impl Earlier {
+    /// `before` and `now` have the types of the expressions before and now.
+    pub fn new(is_same_mapping: bool, before: &[RecordedColumn], now: &[RecordedColumn]) -> Self {
+        let identity = match is_same_mapping {
+            true => order_identity::comparable(before, now),
+            false => String::new(),
+        };
+        Self {
+            is_same_mapping,
+            identity,
+        }
+    }
+}
+
 /// Installs the parts of a derived source that are missing or outdated. `reads_other_columns` is true if the source is
 /// new, was detached, or has changed. If it is true, or if a part was installed, the projector (a background task)
-/// computes all existing orders again. No event is appended for these orders.
+/// computes all existing orders again. No event is appended for these orders, unless the triggers of an `earlier` source
+/// were missing: then what the shop wrote meanwhile is told.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -26,13 +50,23 @@ pub(in crate::sources) async fn install(
     checked: &Checked,
     owner: FunctionOwner,
     reads_other_columns: bool,
+    earlier: Option<&Earlier>,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     const WATCHES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = ''";
     let mut done = Installed::default();
-    drop_strange(transaction, source, checked).await?;
+    let mut known = Vec::new();
     for watched in &checked.watched {
+        known.push(watched.has_function(transaction, source).await?);
+    }
+    drop_strange(transaction, source, checked).await?;
+    let mut missed_writes = None;
+    for (watched, was_known) in checked.watched.iter().zip(known) {
         let put = watched.put(transaction, source, owner).await?;
+        // In another mapping, a watched table may have the number of an earlier one.
+        let is_lost =
+            |earlier: &&Earlier| was_known && put.triggers && (watched.number == 0 || earlier.is_same_mapping);
+        missed_writes = missed_writes.or(earlier.filter(is_lost));
         done.function |= put.function;
         done.triggers |= put.triggers;
     }
@@ -69,7 +103,10 @@ pub(in crate::sources) async fn install(
         transaction.batch_execute(&grant_sql(source)).await?;
     }
     if done.any() || reads_other_columns {
-        project_all(transaction, source).await?;
+        match missed_writes {
+            Some(earlier) => tell_all(transaction, source, &earlier.identity).await?,
+            None => project_all(transaction, source).await?,
+        }
         transaction.execute(WATCHES, &[&source.0]).await?;
     }
     Ok(done)

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::json::{Json, member};
-use super::{has_projection, projection};
+use super::{UNREADABLE_STATUS, has_projection, projection};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
@@ -52,6 +52,32 @@ pub async fn forget_kept_answer(
     let table = projection(source);
     let forget = format!("update {table} set data = '{{}}' where key = $1 and data::text <> '{{}}'");
     client.execute(&forget, &[&key]).await
+}
+
+/// Whether an answer with the status `answer` still holds. The person gave it while the shop's status was `over`, and
+/// now the shop's status is `now`. If `over` is no status, nobody could read the shop's status when the person answered,
+/// or the mapping had no meaning for it. Then the answer holds unless the shop is further than the answer.
+pub(super) fn holds(answer: &str, over: &str, now: &str) -> bool {
+    if over == now {
+        return true;
+    }
+    let meaning = match Status::from_name(now) {
+        // A readable word without a meaning rings, as a pending order does.
+        None if over == UNREADABLE_STATUS => Some(Status::Pending),
+        meaning => meaning,
+    };
+    Status::from_name(over).is_none()
+        && meaning
+            .zip(Status::from_name(answer))
+            .is_some_and(|(now, answer)| is_before(now, answer))
+}
+
+/// Whether an order usually passes through the status `one` on its way to the status `other`.
+fn is_before(one: Status, other: Status) -> bool {
+    match other {
+        Status::Rejected | Status::Cancelled => one == Status::Pending,
+        _ => one < other,
+    }
 }
 
 impl KeptAnswer {
@@ -184,6 +210,26 @@ mod tests {
             assert_eq!(accepted.laid_over(own), Some(laid));
         }
         assert_eq!(KeptAnswer::taken_off(r#"{"minutes" : 15}"#), None);
+    }
+
+    #[test]
+    fn an_answer_over_a_status_without_a_meaning_holds_until_the_shop_is_further() {
+        for (answer, over, now, is_kept) in [
+            ("preparing", "pending", "pending", true),
+            ("preparing", "pending", "Foo", false),
+            ("ready", "pending", "preparing", false),
+            ("preparing", "?", "pending", true),
+            ("preparing", "?", "Foo", true),
+            ("preparing", "Foo", "Bar", false),
+            ("rejected", "Foo", "pending", true),
+            ("rejected", "?", "preparing", false),
+            ("ready", "?", "preparing", true),
+            ("preparing", "?", "ready", false),
+            ("preparing", "?", "cancelled", false),
+            ("completed", "?", "cancelled", false),
+        ] {
+            assert_eq!(holds(answer, over, now), is_kept, "{answer} over {over}, now {now}");
+        }
     }
 
     #[test]

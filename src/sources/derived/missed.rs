@@ -6,7 +6,7 @@ use crate::infra::db::{GenericClient, Transaction};
 
 use super::function::OneValue;
 use super::savepoint_query::{Attempt, end};
-use super::watch::{AGAIN, ALL_ORDERS};
+use super::watch::{AGAIN, ALL_ORDERS, OF_ALL_ORDERS, TELL_ALL};
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
@@ -26,11 +26,11 @@ pub(in crate::sources) async fn not_projected(
         projection(source)
     );
     // An order that is in the queue, or that waits for its items, is not missed, because the projector will publish it
-    // soon. A queue row with [`ALL_ORDERS`] means that the projector will compute all orders of the source soon.
+    // soon. A queue row with one of [`OF_ALL_ORDERS`] means that the projector will compute all orders of the source soon.
     // Attaching a source or changing its mapping adds this row.
     const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch in (0, $3::int2) and key = any ($2) \
          union select key from vestnik.vst_wait where source = $1 and key = any ($2) \
-         union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = $4)";
+         union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = any ($4))";
     let mut keys = Vec::new();
     for row in transaction.query(&unknown, &[&written]).await? {
         keys.push(row.try_get::<_, String>(0)?);
@@ -39,7 +39,7 @@ pub(in crate::sources) async fn not_projected(
         return Ok(keys);
     }
     for row in transaction
-        .query(ON_THE_WAY, &[&source.0, &keys, &AGAIN, &ALL_ORDERS])
+        .query(ON_THE_WAY, &[&source.0, &keys, &AGAIN, &OF_ALL_ORDERS.as_slice()])
         .await?
     {
         let on_the_way: &str = row.try_get(0)?;
@@ -105,6 +105,21 @@ async fn visible(
 /// Puts into the queue `vst_change` that the projector computes all existing orders of the source.
 pub(super) async fn project_all(client: &impl GenericClient, source: SourceId) -> Result<(), tokio_postgres::Error> {
     queue(client, source, ALL_ORDERS).await
+}
+
+/// Puts into the queue `vst_change` that the projector computes all existing orders of the source, and tells each change
+/// of them, because the triggers did not record the shop's writes. `identity` has the names of the values that tell one
+/// order from another, with spaces between them.
+pub(super) async fn tell_all(
+    client: &impl GenericClient,
+    source: SourceId,
+    identity: &str,
+) -> Result<(), tokio_postgres::Error> {
+    const QUEUE: &str = "insert into vestnik.vst_change (source, watch, key) values ($1, $2, $3)";
+    client
+        .execute(QUEUE, &[&source.0, &TELL_ALL, &identity])
+        .await
+        .map(drop)
 }
 
 /// Puts into the queue `vst_change` that the projector computes all open orders of the source, because any of them may

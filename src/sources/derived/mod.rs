@@ -24,11 +24,13 @@ mod kept_answer;
 mod known_orders;
 mod missed;
 mod object_rights;
+mod order_identity;
 mod policy_changes;
 pub mod preset;
 mod preview;
 mod project;
 pub mod projector;
+mod publish;
 mod queue_progress;
 mod queued_orders;
 mod reader;
@@ -60,13 +62,16 @@ pub(super) use answer::{answer, taken};
 pub(super) use answer_statements::{ANSWERING_STORE, reads};
 pub use check::{Checked, check};
 pub(super) use failure::COUNTED;
-pub(super) use install::{drop_sql, install, install_sql};
+pub(super) use install::{Earlier, drop_sql, install, install_sql};
 pub use kept_answer::forget_kept_answer;
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{NewestOrders, newest};
 pub(super) use project::has_form;
 pub(super) use rights::of_current_role;
 pub(super) use state::{State, examine, published};
+
+/// The status word of a new order whose status cannot be computed.
+const UNREADABLE_STATUS: &str = "?";
 
 /// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];

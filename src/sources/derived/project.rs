@@ -9,68 +9,14 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::super::Source;
 use super::super::json::Json;
-use super::super::{Source, zone};
-use super::kept_answer::{KeptAnswer, Pressed};
-use super::seen_orders::{Heard, SeenOrders};
+use super::kept_answer::{KeptAnswer, holds};
+use super::order_identity::{self, creation_time};
+use super::publish::{Publish, is_open};
 use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
-
-/// The time when each order was last written, by the order's key.
-pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
-
-/// Decides which changes of a computed order become events, and the time of these events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Publish<'a> {
-    /// Every change becomes an event. A new pending order without items is held back until the shop writes its items.
-    Usual(&'a WrittenAt),
-    /// Every change becomes an event. These orders were held back before, so they are now published even without items.
-    Now(&'a WrittenAt),
-    /// The orders existed before the source was attached, or before its mapping or a policy changed. An order that
-    /// clients can see makes no event. Another one makes an event if it is open, and either clients heard that it was
-    /// removed, or nobody saw it before and it was written since the source was attached.
-    Existing {
-        seen: &'a SeenOrders,
-        /// Whether the orders were written since the source was attached.
-        is_written: bool,
-    },
-    /// A person of a store has set this status, and the mapping's statements have written it. The order gets this
-    /// status, even if the shop's tables have another status.
-    Answer(Pressed<'a>),
-    /// A person of a store has set this status. The shop's tables have no place for it, or the shop's own API has
-    /// accepted it. The order gets this status, unless the status in the shop's tables has changed meanwhile.
-    Taken(Pressed<'a>),
-}
-
-impl Publish<'_> {
-    /// The time when the order with this key was written. `None`: the caller uses the current time.
-    pub fn at(self, key: &str) -> Option<OffsetDateTime> {
-        match self {
-            Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
-            Self::Existing { .. } | Self::Answer(..) | Self::Taken(..) => None,
-        }
-    }
-
-    /// Whether the change of an order becomes an event. `is_new`: clients cannot see the order now. `status` is the
-    /// status of the order now.
-    fn tells(self, is_new: bool, (key, store): (&str, &str), status: &str) -> bool {
-        let Self::Existing { seen, is_written } = self else {
-            return true;
-        };
-        is_new
-            && match seen.heard(key, store) {
-                Heard::Nothing => is_written && is_open(status),
-                Heard::Seen => false,
-                Heard::Removed => is_open(status),
-            }
-    }
-}
-
-/// Whether people still work on an order with this status. Panels also ring for a status that the mapping does not know.
-pub(super) fn is_open(status: &str) -> bool {
-    Status::from_name(status).is_none_or(Status::is_open)
-}
 
 /// An order in one store, with the values that the mapping's SQL expressions give now.
 #[derive(Debug)]
@@ -206,6 +152,12 @@ impl PublishedResults {
         self.before.keys().any(|(known, _)| known == key)
     }
 
+    /// Whether the computed order is another one than the published order with the same key.
+    pub fn is_another(&self, order: &Projected, identity: &str, derived: &Derived) -> bool {
+        let mut of_key = self.before.iter().filter(|((known, _), _)| *known == order.key);
+        of_key.any(|(_, before)| order_identity::differs(&before.data, &order.data, identity, derived))
+    }
+
     /// The status of an order in the shop's tables. Clients may see another status, which a person's answer set.
     /// `None`: the order is not published.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
@@ -260,7 +212,7 @@ pub(super) async fn publish_changes(
         compare(&mut writes, order, before, publish);
     }
     for ((key, store), before) in published.before {
-        if publish.tells(false, (&key, &store), &before.status) {
+        if publish.tells_removal(&before.status) {
             let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
             writes.events.push(Event {
                 at: publish.at(&key),
@@ -282,15 +234,20 @@ pub(super) async fn publish_changes(
 fn compare(writes: &mut Writes, mut order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
-        .filter(|before| before.answered_over.as_ref() == Some(&order.status))
+        .filter(|before| {
+            let over = before.answered_over.as_deref();
+            over.is_some_and(|over| holds(&before.status, over, &order.status))
+        })
         .map(|before| before.status.clone());
-    let stays = before.as_ref().is_some_and(|before| before.shop_status == order.status);
+    let stays = |to: Status| {
+        let before = before.as_ref().map(|before| before.shop_status.as_str());
+        before.is_some_and(|before| holds(to.as_str(), before, &order.status))
+    };
     let pressed = match publish {
-        Publish::Answer(pressed) if pressed.store == order.store => Some(pressed),
-        Publish::Taken(pressed) if pressed.store == order.store && (stays || order.status == pressed.to.as_str()) => {
-            Some(pressed)
-        }
-        _ => None,
+        Publish::Answer(pressed) | Publish::Taken(pressed) if pressed.store != order.store => None,
+        Publish::Answer(pressed) => Some(pressed),
+        Publish::Taken(pressed) => (stays(pressed.to) || order.status == pressed.to.as_str()).then_some(pressed),
+        Publish::Usual(_) | Publish::Now(_) | Publish::Existing { .. } => None,
     };
     let shown = match pressed {
         Some(pressed) => pressed.to.as_str().to_owned(),
@@ -339,16 +296,6 @@ fn compare(writes: &mut Writes, mut order: Projected, before: Option<Before>, pu
         shop_status: order.status,
         answered_over,
     });
-}
-
-/// The creation time in the values of an order: a text with a time, or a number of seconds or milliseconds since 1970.
-/// `None`: the value is null or is not a time.
-pub(super) fn creation_time(values: &Value, derived: &Derived) -> Option<OffsetDateTime> {
-    match &values["created_at"] {
-        Value::String(text) => zone::moment(text, &derived.zone),
-        Value::Number(number) => zone::moment(&number.to_string(), &derived.zone),
-        _ => None,
-    }
 }
 
 /// A row of the projection table, which holds the computed orders, as a JSON object. The object has the form that lists

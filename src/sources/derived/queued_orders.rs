@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::super::Source;
 use super::project::PublishedResults;
-use super::watch::{AGAIN, ALL_ORDERS, GONE, NO_KEY};
+use super::watch::{AGAIN, GONE, NO_KEY, OF_ALL_ORDERS};
 use super::{Derived, affected_orders};
 use crate::infra::db::Transaction;
 
@@ -35,7 +35,7 @@ impl QueuedOrders {
         derived: &Derived,
     ) -> Result<(), tokio_postgres::Error> {
         const QUEUED: &str = "select distinct watch, vestnik.vst_readable(key) from vestnik.vst_change \
-             where source = $1 and watch <> $2";
+             where source = $1 and watch <> all ($2)";
         const HELD_BACK: &str = "select vestnik.vst_readable(key) from vestnik.vst_wait where source = $1";
         for row in transaction.query(HELD_BACK, &[&source.id.0]).await? {
             let key: String = row.try_get(0)?;
@@ -43,7 +43,10 @@ impl QueuedOrders {
             self.held_back.insert(key);
         }
         let mut values = BTreeMap::<usize, Vec<String>>::new();
-        for row in transaction.query(QUEUED, &[&source.id.0, &ALL_ORDERS]).await? {
+        for row in transaction
+            .query(QUEUED, &[&source.id.0, &OF_ALL_ORDERS.as_slice()])
+            .await?
+        {
             let (watch, key): (i16, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
             let Some(key) = key.filter(|key| key != NO_KEY) else {
                 // A table was emptied, or its rows were written while the column of the key was missing.

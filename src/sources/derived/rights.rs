@@ -8,7 +8,7 @@ use super::super::row_policy;
 use super::super::sql::ident;
 use super::super::statement_uses::{Columns, Command, Use, uses};
 use super::object_rights::SERVING;
-use super::watch::ALL_ORDERS;
+use super::watch::OF_ALL_ORDERS;
 use super::{Derived, attached, function, object_rights, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
@@ -56,7 +56,7 @@ impl Reading {
     async fn of(client: &impl GenericClient, table: &Table) -> Result<Self, tokio_postgres::Error> {
         const MAY_READ: &str =
             "select coalesce(has_table_privilege(to_regclass('vestnik.vst_change'), 'select'), false)";
-        const ALL_ROWS: &str = "select exists (select from vestnik.vst_change where source = $1 and watch = $2)";
+        const ALL_ROWS: &str = "select exists (select from vestnik.vst_change where source = $1 and watch = any ($2))";
         let Some(attached) = attached::find(client, table).await? else {
             return Ok(Self::AllOrders);
         };
@@ -64,7 +64,7 @@ impl Reading {
             return Ok(Self::AllOrders);
         }
         let is_of_all: bool = client
-            .query_one(ALL_ROWS, &[&attached.id.0, &ALL_ORDERS])
+            .query_one(ALL_ROWS, &[&attached.id.0, &OF_ALL_ORDERS.as_slice()])
             .await?
             .try_get(0)?;
         Ok(if is_of_all { Self::AllOrders } else { Self::MissedRows })

@@ -6,11 +6,13 @@ use crate::infra::db::GenericClient;
 use super::super::access::Access;
 use super::super::catalog::Table;
 use super::super::missing_right::is_named;
+use super::super::replaced_table::{self, Replaced};
 use super::super::sql::ident;
 
 use super::answer::BrokenStatement;
-use super::rights;
-use super::{Derived, failure, function, has_projection, projection, tables_read, watch_column};
+use super::rights::{self, named_table};
+use super::watch::watch_function;
+use super::{Derived, UNREADABLE_STATUS, failure, function, has_projection, projection, tables_read, watch_column};
 use crate::domain::event::SourceId;
 
 /// The lines of a health report about a derived source. Each line says what to do.
@@ -32,12 +34,6 @@ pub(in crate::sources) async fn examine(
     derived: &Derived,
 ) -> Result<State, tokio_postgres::Error> {
     const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
-    // After the shop has renamed a watched table, no table has its name, and another line says so.
-    let carried = format!(
-        "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A') \
-             and g.tgrelid = coalesce({}, g.tgrelid))",
-        rights::named_table("$2::text", "$3::text")
-    );
     let mut troubles = failure::lines(client, source, name, &table.schema).await?;
     let mut reads = vec![table.quoted.clone()];
     reads.extend(tables_read(derived));
@@ -66,22 +62,7 @@ pub(in crate::sources) async fn examine(
     } else {
         troubles.push("its function or its table is gone: run `vestnik migrate`".to_owned());
     }
-    for number in 0..=derived.watch.len() {
-        let function = match number {
-            0 => super::super::trigger::function_name(source),
-            number => format!("vestnik.vst_watch_{}_{number}", source.0),
-        };
-        let of = number
-            .checked_sub(1)
-            .and_then(|at| derived.watch.get(at))
-            .map_or(table, |watch| watch.table.as_str());
-        let is_carried = client.query_one(&carried, &[&function, &of, &ident(schema)]).await?;
-        if !is_carried.try_get::<_, bool>(0)? {
-            troubles.push(format!(
-                "the triggers of {of} are gone, so its rows make no events: run `vestnik migrate`"
-            ));
-        }
-    }
+    troubles.extend(without_triggers(client, source, table, schema, derived).await?);
     for watch in &derived.watch {
         if watch_column::is_gone(client, &watch.table, &watch.column, schema).await? {
             troubles.push(format!(
@@ -91,6 +72,49 @@ pub(in crate::sources) async fn examine(
         }
     }
     Ok(State { troubles, notes })
+}
+
+/// Reports tables without triggers: somebody has dropped the triggers or switched them off, or another table has taken the
+/// table's place. `table` is the shop's table of orders, quoted and with its schema.
+async fn without_triggers(
+    client: &impl GenericClient,
+    source: SourceId,
+    table: &str,
+    schema: &str,
+    derived: &Derived,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
+    let watched = format!("select {}::oid", named_table("$1", "$2"));
+    let mut troubles = Vec::new();
+    for number in 0..=derived.watch.len() {
+        let watch = number.checked_sub(1).and_then(|at| derived.watch.get(at));
+        let (function, replaced) = match watch {
+            None => (
+                super::super::trigger::function_name(source),
+                replaced_table::find(client, source, table).await?,
+            ),
+            Some(watch) => {
+                let function = watch_function(source, number);
+                let oid = client.query_one(&watched, &[&watch.table, &ident(schema)]).await?;
+                let replaced = match oid.try_get::<_, Option<u32>>(0)? {
+                    Some(oid) => replaced_table::of_function(client, &function, oid).await?,
+                    None => None,
+                };
+                (function, replaced)
+            }
+        };
+        let trouble = replaced.as_ref().and_then(Replaced::trouble);
+        let is_carried: bool = client.query_one(CARRIED, &[&function]).await?.try_get(0)?;
+        if trouble.is_some() {
+            troubles.extend(trouble);
+        } else if !is_carried || replaced.is_some() {
+            let of = watch.map_or(table, |watch| watch.table.as_str());
+            troubles.push(format!(
+                "the triggers of {of} are gone, so its rows make no events: run `vestnik migrate`"
+            ));
+        }
+    }
+    Ok(troubles)
 }
 
 /// Reports open orders that have no store, because no client sees an order without a store.
@@ -114,7 +138,8 @@ async fn without_store(client: &impl GenericClient, source: SourceId) -> Result<
 }
 
 /// The values that clients last received for the orders with these keys, as JSON objects with the status. Hidden orders
-/// have none. Empty if the projection table is missing, which [`examine`] reports.
+/// have none, and neither have orders whose status cannot be read: [`examine`] reports their failures, and a missing
+/// projection table, too.
 pub(in crate::sources) async fn published(
     client: &impl GenericClient,
     source: SourceId,
@@ -124,9 +149,10 @@ pub(in crate::sources) async fn published(
         return Ok(Vec::new());
     }
     let sql = format!(
-        "select distinct json_build_object('status', status)::text from {} where key = any ($1)",
+        "select distinct json_build_object('status', p.status)::text from {} p where p.key = any ($1) and not (p.status = $3 \
+             and exists (select from vestnik.vst_projection_failure f where f.source = $2 and f.key = p.key))",
         projection(source)
     );
-    let rows = client.query(&sql, &[&keys]).await?;
+    let rows = client.query(&sql, &[&keys, &source.0, &UNREADABLE_STATUS]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }

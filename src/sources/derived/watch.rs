@@ -22,6 +22,12 @@ pub(super) const AGAIN: i16 = -3;
 /// Vestnik writes this value to the column `watch` of `vst_change`. The value means that all existing orders are to be
 /// computed.
 pub(super) const ALL_ORDERS: i16 = -1;
+/// Vestnik writes this value to the column `watch` of `vst_change`. The value means that all existing orders are to be
+/// computed, and that each change of an order becomes an event, because the triggers did not record the shop's writes.
+/// The column `key` has the names of the values that tell one order from another, see `order_identity.rs`.
+pub(super) const TELL_ALL: i16 = -4;
+/// The values of the column `watch` after which the projector computes all existing orders.
+pub(super) const OF_ALL_ORDERS: [i16; 2] = [ALL_ORDERS, TELL_ALL];
 /// A trigger records this text as the key while the column that holds the key is missing, for example because the shop
 /// has renamed the column. It is no key of an order.
 pub(super) const NO_KEY: &str = "(vestnik: the column of the key is missing)";
@@ -43,13 +49,18 @@ pub(super) struct Watched {
     pub read: Vec<String>,
 }
 
+/// The name of the trigger function of a watched table. `number` is the table's number, counted from 1.
+pub(super) fn watch_function(source: SourceId, number: usize) -> String {
+    format!("vestnik.vst_watch_{}_{number}", source.0)
+}
+
 impl Watched {
     /// The name of the table's trigger function. For the shop's table of orders, it is the usual name of a source's
     /// trigger function, such as `vestnik.vst_record_7`.
     pub fn function(&self, source: SourceId) -> String {
         match self.number {
             0 => function_name(source),
-            number => format!("vestnik.vst_watch_{}_{number}", source.0),
+            number => watch_function(source, number),
         }
     }
 
@@ -149,6 +160,15 @@ impl Watched {
     /// The names of the table and of the tables that inherit from it, quoted for SQL. All of them get the triggers.
     pub fn tables(&self) -> Vec<&String> {
         self.table.with_children()
+    }
+
+    /// Whether the table's trigger function is there, because the source was attached before.
+    pub async fn has_function(&self, transaction: &Transaction<'_>, source: SourceId) -> Result<bool, Error> {
+        const THERE: &str = "select to_regprocedure($1 || '()') is not null";
+        Ok(transaction
+            .query_one(THERE, &[&self.function(source)])
+            .await?
+            .try_get(0)?)
     }
 
     /// Installs the table's trigger function and triggers where they are missing or outdated.

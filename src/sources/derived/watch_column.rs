@@ -12,11 +12,7 @@ pub(super) fn doubt(watched: &Table, column: &str, orders: &Table, key: &str) ->
     if is_proved || watched.oid == orders.oid {
         return None;
     }
-    let with_key = watched
-        .columns
-        .iter()
-        .find(|other| watched.refers(&other.name, orders, key));
-    if let Some(other) = with_key {
+    if let Some(other) = watched.other_column_with_key(column, orders, key) {
         return Some(format!(
             "column {column} has no foreign key to {}, and column {} has one: if that holds the order's key, write column = \"{}\"",
             orders.quoted, other.name, other.name

@@ -59,6 +59,8 @@ pub struct Derived {
     pub unit: Option<Unit>,
     /// The IANA name of the zone for times without a zone.
     pub zone: String,
+    /// Whether the mapping names the zone. Otherwise the zone is only assumed.
+    pub is_zone_named: bool,
     /// Maximum wait for the items of a new order. Many applications write the items after the order.
     pub wait_for_items: Duration,
     /// Other tables whose rows affect an order. Triggers on these tables tell the projector, a background task, which
@@ -128,7 +130,7 @@ impl Derived {
             due_at: column("due_at").map(|column| TimeColumn {
                 column,
                 zone: self.zone.clone(),
-                is_zone_named: false,
+                is_zone_named: self.is_zone_named,
             }),
             created_at: Some(TimeColumn {
                 column: Column::whole("created_at"),

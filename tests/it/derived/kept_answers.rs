@@ -2,9 +2,13 @@
 //! table has columns for them.
 
 use serde_json::{Value, json};
+use vestnik::sources::health;
 
 use super::answers::{ORDER, STATUS, shown};
+use super::failing_sql::RETRY_NOW;
 use super::shop::{Shop, mapping};
+use crate::support::app::App;
+use crate::support::db::Database;
 
 const NOTE: &str =
     "update spree_orders set special_instructions = coalesce(special_instructions, '') || '!' where id = 1";
@@ -147,4 +151,101 @@ async fn the_reason_of_a_kept_answer_is_erased_with_the_customers_data() {
     let data: String = row.get(0);
     assert!(!data.contains("Ann is ill"), "{data}");
     assert_eq!(shown(&shop).await["reason"], Value::Null);
+}
+
+const STATUSES: &str = "create table words (id int primary key, word text); \
+    insert into words values (1, 'new'), (2, 'made'); create table sales (id int primary key, shop int, word_id int)";
+const SALES: &str = "table = 'public.sales'\nkind = 'order'\nkey = 'id'\n[derived]\nfrom = 'left join words w on w.id = o.word_id'\n\
+    store = 'o.shop'\nstatus = \"case w.word when 'new' then 'pending' when 'made' then 'ready' else w.word end\"\n";
+
+#[tokio::test]
+async fn an_answer_given_while_the_status_was_unreadable_stays_once_it_is_readable() {
+    // Without SQL, the mapping lacks a word at first.
+    for (lose, regain) in [
+        (
+            "alter table words rename word to title",
+            "alter table words rename title to word",
+        ),
+        (
+            "revoke select on words from vestnik_reader",
+            "grant select on words to vestnik_reader",
+        ),
+        ("", ""),
+    ] {
+        let database = Database::fresh().await;
+        database.client().await.batch_execute(STATUSES).await.unwrap();
+        let is_word_missing = lose.is_empty();
+        let mapping = match is_word_missing {
+            true => SALES.replace("when 'new' then 'pending'", ""),
+            false => SALES.to_owned(),
+        };
+        database.attach(&mapping).await;
+        let app = App::start_on(database, |_| ()).await;
+        let mut panel = app.panel("7", None).await.live().await;
+        app.write(lose).await;
+        for (id, wish) in [
+            (1, json!({"status": "preparing", "minutes": 25})),
+            (2, json!({"status": "rejected", "reason": "oven broken"})),
+            (3, json!({"status": "preparing"})),
+        ] {
+            app.write(&format!("insert into sales values ({id}, 7, 1)")).await;
+            let new = panel.event().await;
+            assert_eq!(new["type"], "new_order", "{lose}: {new}");
+            let said = troubles(&app).await;
+            assert_eq!(
+                said.contains("which means nothing in its mapping"),
+                is_word_missing,
+                "{lose}: {said}"
+            );
+            let path = format!("/api/partner/stores/7/orders/{id}/status");
+            assert_eq!(app.post(&path, &wish).await.status, 200, "{lose}: {id}");
+            assert_eq!(panel.event().await["data"]["status"], wish["status"], "{lose}");
+        }
+        app.write("update sales set word_id = 2 where id = 3").await;
+        app.write(regain).await;
+        if is_word_missing {
+            app.database.attach(SALES).await;
+        }
+        app.write(RETRY_NOW).await;
+        app.database
+            .until("select not exists (select from vestnik.vst_projection_failure) and not exists (select from vestnik.vst_change)")
+            .await;
+        app.write("insert into sales values (4, 7, 1)").await;
+        let done = panel.event().await;
+        assert_eq!(
+            (
+                &done["data"]["order_id"],
+                &done["data"]["status"],
+                &done["data"]["overwritten_answer"]
+            ),
+            (&json!("3"), &json!("ready"), &Value::Null),
+            "{lose}: {done}"
+        );
+        assert_eq!(panel.event().await["data"]["order_id"], "4", "{lose}");
+        let list = app.get_json("/api/partner/stores/7/orders?status=all").await;
+        let of = |key: &str| {
+            let orders = list["orders"].as_array().unwrap();
+            orders.iter().find(|order| order["id"] == key).unwrap().clone()
+        };
+        assert_eq!(
+            (of("1")["status"].clone(), of("1")["promised_minutes"].clone()),
+            (json!("preparing"), json!(25)),
+            "{lose}"
+        );
+        assert_eq!(
+            (of("2")["status"].clone(), of("2")["reason"].clone()),
+            (json!("rejected"), json!("oven broken")),
+            "{lose}"
+        );
+        // From now on, the answer lies over `pending`, so the shop's next status ends it.
+        app.write("update sales set word_id = 2 where id = 1").await;
+        assert_eq!(panel.event().await["data"]["status"], "ready", "{lose}");
+    }
+}
+
+/// The problems of the source, as `source list` and doctor say them.
+async fn troubles(app: &App) -> String {
+    let sources = health::check(&app.database.client().await).await.unwrap();
+    let sales = sources.into_iter().find(|source| source.name == "sales").unwrap();
+    sales.troubles.join("\n")
 }

@@ -217,6 +217,8 @@ async fn source_check_says_what_it_assumes_where_the_mapping_says_nothing() {
         assert!(said_direct.contains(line), "{line} is not in {said_direct}");
         assert!(said_derived.contains(line), "{line} is not in {said_derived}");
     }
+    let said = check(&derived.replace("[derived]\n", "[derived]\nzone = 'UTC'\n")).await;
+    assert!(!said.contains("has no time zone"), "the zone is named: {said}");
     assert!(!said_direct.contains("kept by Vestnik"), "{said_direct}");
     assert!(said_derived.contains(kept), "{said_derived}");
 

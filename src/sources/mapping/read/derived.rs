@@ -57,6 +57,7 @@ pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     }
     let mut section = top.below("derived")?;
     let from = section.text("from").unwrap_or_default();
+    let is_zone_named = section.table.contains_key("zone");
     let zone = section.zone(USUAL_ZONE);
     let unit = section.unit();
     let store = section.required("store", "SQL for the store's id, such as \"o.store_id\" or \"'1'\"");
@@ -83,6 +84,7 @@ pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
         items,
         unit,
         zone,
+        is_zone_named,
         wait_for_items: wait,
         watch,
         answers,
