@@ -267,8 +267,10 @@ impl Attempt<'_> {
                     derived,
                     checked,
                     self.owner,
-                    reads_other_columns,
-                    earlier,
+                    derived::Before {
+                        reads_other_columns,
+                        earlier,
+                    },
                     progress,
                 )
                 .await

@@ -39,9 +39,18 @@ impl Earlier {
     }
 }
 
-/// Installs the parts of a derived source that are missing or outdated. `reads_other_columns` is true if the source is
-/// new, was detached, or has changed. If it is true, or if a part was installed, the projector (a background task)
-/// computes all existing orders again. No event is appended for these orders, unless the triggers of an `earlier` source
+/// What is known of a source before [`install`].
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sources) struct Before<'a> {
+    /// Whether the source is new, was detached, or has changed.
+    pub reads_other_columns: bool,
+    /// The source as it was. `None`: it was not attached, or not derived.
+    pub earlier: Option<&'a Earlier>,
+}
+
+/// Installs the parts of a derived source that are missing or outdated. If the source reads other columns than `before`,
+/// or if a part was installed, the projector (a background task)
+/// computes all existing orders again. No event is appended for these orders, unless the triggers of an earlier source
 /// were missing: then what the shop wrote meanwhile is told.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
@@ -49,8 +58,7 @@ pub(in crate::sources) async fn install(
     derived: &Derived,
     checked: &Checked,
     owner: FunctionOwner,
-    reads_other_columns: bool,
-    earlier: Option<&Earlier>,
+    before: Before<'_>,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     const WATCHES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = ''";
@@ -66,7 +74,7 @@ pub(in crate::sources) async fn install(
         // In another mapping, a watched table may have the number of an earlier one.
         let is_lost =
             |earlier: &&Earlier| was_known && put.triggers && (watched.number == 0 || earlier.is_same_mapping);
-        missed_writes = missed_writes.or(earlier.filter(is_lost));
+        missed_writes = missed_writes.or(before.earlier.filter(is_lost));
         done.function |= put.function;
         done.triggers |= put.triggers;
     }
@@ -102,7 +110,7 @@ pub(in crate::sources) async fn install(
     if done.any() {
         transaction.batch_execute(&grant_sql(source)).await?;
     }
-    if done.any() || reads_other_columns {
+    if done.any() || before.reads_other_columns {
         match missed_writes {
             Some(earlier) => tell_all(transaction, source, &earlier.identity).await?,
             None => project_all(transaction, source).await?,

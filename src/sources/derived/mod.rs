@@ -62,7 +62,7 @@ pub(super) use answer::{answer, taken};
 pub(super) use answer_statements::{ANSWERING_STORE, reads};
 pub use check::{Checked, check};
 pub(super) use failure::COUNTED;
-pub(super) use install::{Earlier, drop_sql, install, install_sql};
+pub(super) use install::{Before, Earlier, drop_sql, install, install_sql};
 pub use kept_answer::forget_kept_answer;
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{NewestOrders, newest};
