@@ -90,7 +90,8 @@ async fn find(
            known as (select distinct on (key) key, id from newest where key is not null \
                and id > (select coalesce(max(id), 0) from newest where type = 'truncate') order by key, id desc) \
          select vestnik.vst_readable(e.key), e.id, e.type = 'delete', e.store_id is distinct from {store}, vestnik.vst_readable(e.data)::text, \
-             case when t.{key} is not null then vestnik.vst_readable({columns})::text end, top.id \
+             case when t.{key} is not null then vestnik.vst_readable({columns})::text end, top.id, \
+             exists (select from known o join {table} r on r.{key}::text = o.key) \
          from top, known k join vestnik.vst_event e on e.id = k.id left join {table} t on t.{key}::text = k.key \
          where case when e.type = 'delete' or t.{key} is null then (e.type = 'delete') <> (t.{key} is null) \
              else e.data::text is distinct from ({columns})::text or e.store_id is distinct from {store} end \
@@ -114,6 +115,15 @@ async fn find(
             true => Some(Change::Another { was_open: false }),
             false => compare(source, &key, before, now, is_moved, identity),
         };
+        // The earlier table has the orders, and nobody copied them: the shop began a new table, or will make the earlier
+        // one its partition.
+        let is_copy: bool = row.try_get(7)?;
+        let is_left_behind = !is_copy
+            && missed
+                .replaced
+                .as_ref()
+                .is_some_and(|replaced| replaced.former.is_some());
+        let change = change.filter(|change| *change != Change::Gone || !is_left_behind);
         if let Some(change) = change.filter(|_| changed.len() < TOLD_ORDERS) {
             changed.push(Changed { key, event, change });
         }

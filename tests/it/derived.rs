@@ -18,6 +18,7 @@ mod kept_answers;
 mod keys;
 mod proposing;
 mod proposing_systems;
+mod queue;
 mod random;
 mod reading_rights;
 mod renamed_columns;

@@ -280,7 +280,7 @@ async fn all_rows(
     entries: &BatchEntries,
     done: &mut Done,
 ) -> Result<(), QueryError> {
-    transaction.batch_execute("set local statement_timeout = '60s'").await?;
+    transaction.batch_execute(OF_MANY).await?;
     known_orders::remember(transaction, source).await?;
     let existing = existing_orders::find(transaction, source, derived, &entries.orders).await?;
     let mut queued = QueuedOrders::default();
@@ -309,8 +309,7 @@ async fn all_rows(
             done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
         }
     }
-    let limit = format!("set local statement_timeout = {DERIVE_MS}");
-    Ok(transaction.batch_execute(&limit).await?)
+    Ok(transaction.batch_execute(&of_usual()).await?)
 }
 
 /// Has the open orders computed again, [`RECOMPUTE_PAUSE`] later: orders that are not completed, rejected or cancelled.
@@ -320,9 +319,19 @@ async fn queue_open_orders(transaction: &Transaction<'_>, source: &Source) -> Re
         "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
         projection(source.id)
     );
+    transaction.batch_execute(OF_MANY).await?;
     let mut open = Vec::new();
     for row in transaction.query(&sql, &[]).await? {
         open.push((None, row.try_get(0)?));
     }
-    Ok(write::hold_back(transaction, source, &open, RECOMPUTE_PAUSE).await?)
+    write::hold_back(transaction, source, &open, RECOMPUTE_PAUSE).await?;
+    Ok(transaction.batch_execute(&of_usual()).await?)
+}
+
+/// Sets the limit of a statement about all orders of a source.
+const OF_MANY: &str = "set local statement_timeout = '60s'";
+
+/// Sets the usual limit of a statement again.
+fn of_usual() -> String {
+    format!("set local statement_timeout = {DERIVE_MS}")
 }

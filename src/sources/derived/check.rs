@@ -109,8 +109,12 @@ enum Look {
 /// Creates a temporary view from the query `select`, reads the view's columns and dependencies from the Postgres
 /// catalog, and rolls the view back.
 async fn look(transaction: &mut Transaction<'_>, table: &Table, select: &str) -> Result<Look, tokio_postgres::Error> {
-    const COLUMNS: &str = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute \
-         where attrelid = 'pg_temp.vst_check'::regclass and attnum > 0 order by attnum";
+    // The type of a domain is the type on which the domain is based: it decides the unit of an amount.
+    const COLUMNS: &str = "with recursive below as (select attnum, attname::text, atttypid as type, atttypmod as typmod, 0 as depth \
+                 from pg_attribute where attrelid = 'pg_temp.vst_check'::regclass and attnum > 0 \
+             union all select b.attnum, b.attname, t.typbasetype, t.typtypmod, b.depth + 1 \
+                 from below b join pg_type t on t.oid = b.type where t.typtype = 'd') \
+         select distinct on (attnum) attname, format_type(type, typmod) from below order by attnum, depth desc";
     const READS: &str = "select distinct format('%I.%I', n.nspname, c.relname), a.attname::text \
          from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
              and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class \

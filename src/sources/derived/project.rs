@@ -18,6 +18,12 @@ use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
 
+/// Maximum length of a status word, characters. An index of the projection table has the word, and an index row of
+/// Postgres has at most 2,704 bytes.
+const STATUS_CHARACTERS: usize = 200;
+/// Maximum length of a store's id, bytes. The journal has the same limit: an order with a longer one has no store.
+const STORE_BYTES: usize = 200;
+
 /// An order in one store, with the values that the mapping's SQL expressions give now.
 #[derive(Debug)]
 pub(super) struct Projected {
@@ -38,13 +44,21 @@ impl Projected {
         let created_at = creation_time(&values, derived);
         Self {
             key,
-            store: store.unwrap_or_default(),
-            status: status.unwrap_or_else(|| "null".to_owned()),
+            store: store.filter(|store| store.len() <= STORE_BYTES).unwrap_or_default(),
+            status: status.map_or_else(|| "null".to_owned(), short_status),
             has_items: values["items"].as_array().is_some_and(|items| !items.is_empty()),
             created_at,
             data,
         }
     }
+}
+
+/// The status word, cut to [`STATUS_CHARACTERS`].
+fn short_status(mut word: String) -> String {
+    if let Some((end, _)) = word.char_indices().nth(STATUS_CHARACTERS) {
+        word.truncate(end);
+    }
+    word
 }
 
 /// An order in one store, with the values that clients last received. If a person set a status that the shop's tables

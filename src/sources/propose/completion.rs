@@ -33,10 +33,7 @@ pub(super) fn complete(words: &mut ProposedWords, kind: SubjectKind) -> Vec<Stri
         return Vec::new();
     };
     let statuses = Status::ALL.into_iter().filter(|status| kind == SubjectKind::Order || *status != Status::Delivering);
-    // Where no row has a word of a rejected order, a rejection writes the shop's own word for a cancelled one.
-    let has_rejected = words.known.iter().any(|(status, _)| *status == Status::Rejected);
     words.known = statuses
-        .filter(|status| has_rejected || *status != Status::Rejected)
         .map(|status| {
             let more = MORE_WORDS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
             let own = std::iter::once(status.as_str()).chain(more.iter().copied());

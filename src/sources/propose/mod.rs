@@ -170,7 +170,7 @@ pub async fn propose(
     money::find(client, table, &mut columns, &mut draft).await?;
     times::find(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
-    money::ask_units(client, table, &columns, &mut draft).await?;
+    money::guess_units(client, table, &columns, &mut draft).await?;
     for column in columns.all(synonyms::EXTRA, is_plain) {
         draft.extra.push((label(&column.name), column.name.clone()));
     }

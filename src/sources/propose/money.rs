@@ -98,9 +98,9 @@ pub(super) async fn unit_of_price(
     Ok(of_total)
 }
 
-/// Adds a question if nothing says whether amounts that are whole numbers count major or minor units. All such amounts
-/// are one question, because a shop counts all of them likewise.
-pub(super) async fn ask_units(
+/// Adds a guess if nothing says whether amounts that are whole numbers count major or minor units. All such amounts are
+/// one guess, because a shop counts all of them likewise.
+pub(super) async fn guess_units(
     client: &impl GenericClient,
     table: &Table,
     columns: &Columns<'_>,
@@ -130,11 +130,11 @@ pub(super) async fn ask_units(
     if places.is_empty() || has_no_digits(client, table, columns, draft).await? {
         return Ok(());
     }
-    let question = format!(
-        "is 1250 {} 12.50 (unit = \"minor\") or 1250.00 (unit = \"major\")? Nothing says whether the whole numbers count cents",
+    let guess = format!(
+        "1250 {} is 12.50: whole numbers count cents, unless the mapping says unit = \"major\"",
         places.join(" and ")
     );
-    draft.ask(key, question);
+    draft.guess(key, guess);
     Ok(())
 }
 

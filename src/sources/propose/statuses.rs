@@ -11,6 +11,9 @@ use super::{Columns, Draft, beginnings, carts, completion, is_plain};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 
+/// Maximum number of added words that a guess names.
+const NAMED_WORDS: usize = 4;
+
 impl ProposedWords {
     fn has(&self, status: Status) -> bool {
         self.known.iter().any(|(known, _)| *known == status)
@@ -61,9 +64,14 @@ pub async fn find(
             if !is_closed && words.unknown.is_empty() && can_answer(&words) {
                 let added = completion::complete(&mut words, kind);
                 if !added.is_empty() {
+                    let named = added[..added.len().min(NAMED_WORDS)].join(", ");
+                    let more = match added.len().saturating_sub(NAMED_WORDS) {
+                        0 => String::new(),
+                        more => format!(" and {more} more words"),
+                    };
                     draft.guess(
                         "status",
-                        format!("no row has {}: shops with such words use them, too", added.join(", ")),
+                        format!("no row has {named}{more}: shops with such words use them, too"),
                     );
                 }
             }
@@ -75,10 +83,11 @@ pub async fn find(
     Ok(())
 }
 
-/// Whether a person can accept and reject an order with words that the shop has. Otherwise the proposal asks for the
-/// missing word, because Vestnik must not write a word that the shop never uses.
+/// Whether the words of the rows leave open that the shop has words for an accepted and a rejected order. If rows show
+/// how orders end, and none was accepted or rejected, Vestnik must not write a word that the shop never uses.
 fn can_answer(words: &ProposedWords) -> bool {
-    words.has(Status::Preparing) && (words.has(Status::Rejected) || words.has(Status::Cancelled))
+    let is_unused = words.known.iter().all(|(status, _)| *status == Status::Pending);
+    is_unused || words.has(Status::Preparing) && (words.has(Status::Rejected) || words.has(Status::Cancelled))
 }
 
 /// Adds to `found` each value of the dictionary that no row has, with 0 as its number of rows.

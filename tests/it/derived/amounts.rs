@@ -1,6 +1,7 @@
 //! Amounts and currencies of the newest rows: the mistakes that `source check`, `attach` and `source edit` name.
 
 use super::attaching::vestnik;
+use crate::support::app::App;
 use crate::support::db::Database;
 
 /// Runs a command for a file with this mapping.
@@ -148,4 +149,28 @@ async fn a_total_and_prices_that_count_different_units_are_named() {
         let said = run(&database, &["source", "check"], &agreed).await;
         assert!(!said.contains("derived.unit"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn an_amount_of_a_domain_counts_as_the_type_below_it() {
+    let database = Database::fresh().await;
+    let tables = "create domain cents as integer; create domain price as cents; \
+        create domain euros as numeric(10, 2); \
+        create table purchase (id int primary key, shop int, total price, cash euros); \
+        insert into purchase values (1, 7, 1250, 20.50)";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let mapping = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+        total = 'o.total'\nchange_from = 'o.cash'\ncurrency = \"'EUR'\"\n";
+    database.attach(mapping).await;
+    let app = App::start_on(database, |_| ()).await;
+    app.database
+        .until("select not exists (select from vestnik.vst_change)")
+        .await;
+    let list = app.get_json("/api/partner/stores/7/orders").await;
+    let order = &list["orders"][0];
+    assert_eq!(
+        (&order["total"], &order["payment"]["change_from"]),
+        (&1250.into(), &2050.into()),
+        "{order}"
+    );
 }
