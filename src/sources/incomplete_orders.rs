@@ -14,7 +14,7 @@ const TRIED_ORDERS: usize = 20;
 pub struct Incomplete {
     /// The stores.
     pub stores: HashSet<StoreId>,
-    /// The keys of at most [`TRIED_ORDERS`] orders.
+    /// The keys of some of these orders.
     pub keys: Vec<Arc<str>>,
 }
 

@@ -26,7 +26,7 @@ pub(super) enum Publish<'a> {
         /// Whether the orders were written since the source was attached.
         is_written: bool,
         /// Set if also each change of an order that clients can see makes an event, because the triggers did not record
-        /// the shop's writes. See [`order_identity`].
+        /// the shop's writes. See `order_identity.rs`.
         told: Option<&'a str>,
     },
     /// A person of a store has set this status, and the mapping's statements have written it. The order gets this

@@ -63,7 +63,7 @@ pub async fn append(
     source: &Source,
     change: &StatusChange<'_>,
 ) -> Result<(), tokio_postgres::Error> {
-    const APPEND: &str = "with newest as (select source, store_id, key, type, data from vestnik.vst_event \
+    const APPEND: &str = "with newest as (select id, source, store_id, key, type, data from vestnik.vst_event \
              where store_id = $3 order by xid desc, id desc limit $5), \
          last as (select * from newest where source = $1 and key = $2 and type in ('insert', 'update') order by id desc limit 1), \
          appended as (insert into vestnik.vst_event (source, store_id, key, type, data, old, answer) \

@@ -287,7 +287,12 @@ async fn a_right_that_attach_or_edit_lacks_is_named_with_its_grant() {
     std::fs::write(file.path(), mapping("spree")).unwrap();
     let path = file.path().to_str().unwrap().to_owned();
     let role = format!("vestnik_test_attaches_{}", std::process::id());
-    let url = crate::field_cases::engine_role(&database, &role, "grant select, trigger on spree_orders to ROLE").await;
+    let url = crate::field_cases::engine_role(
+        &database,
+        &role,
+        "grant all on schema vestnik to ROLE; grant select, trigger on spree_orders to ROLE",
+    )
+    .await;
     let served = Database::at(url.into());
     let attach = async || vestnik(&served, &["attach", "--trust-owner", "--map", &path]).await;
     let (code, said) = attach().await;
