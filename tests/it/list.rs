@@ -457,6 +457,10 @@ async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicU
     }
 }
 
+fn is_over(status: &str) -> bool {
+    ["completed", "cancelled"].contains(&status)
+}
+
 /// Applies an event to the statuses of a list. Asserts that the event's previous status is the status in the list.
 fn apply(orders: &mut HashMap<String, String>, event: &Value) {
     let text = |member: &str| event["data"][member].as_str().unwrap().to_owned();
@@ -466,8 +470,7 @@ fn apply(orders: &mut HashMap<String, String>, event: &Value) {
         // If one transaction inserts and ends an order, clients get no event of it. Then a later change of the ended order
         // is its first event.
         _ if before.is_none() => {
-            let is_over = ["completed", "cancelled"].contains(&text("previous_status").as_str());
-            assert!(is_over, "a gap or a repeat: {event}");
+            assert!(is_over(&text("previous_status")), "a gap or a repeat: {event}");
         }
         _ => assert_eq!(before, Some(text("previous_status")), "a gap or a repeat: {event}"),
     }
@@ -523,6 +526,10 @@ async fn a_list_and_the_stream_opened_with_its_cursor_meet_exactly() {
     let end: HashMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert!(end.len() > 20, "the writers wrote: {}", end.len());
     for orders in met {
-        assert_eq!(timeout(PATIENCE, orders).await.expect("the last event").unwrap(), end);
+        let orders = timeout(PATIENCE, orders).await.expect("the last event").unwrap();
+        let mut told = end.clone();
+        // An order that one transaction inserts and ends has no event, so only later lists have it.
+        told.retain(|key, status| orders.contains_key(key) || !is_over(status));
+        assert_eq!(orders, told);
     }
 }

@@ -89,7 +89,9 @@ async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
         browser
             .until(&format!("!vestnik.items.has('orders/7/orders/{order}')"))
             .await;
-        assert_eq!(browser.js("return vestnik.ringer.ringing.size").await, 10 - order);
+        browser
+            .until(&format!("vestnik.ringer.ringing.size === {}", 10 - order))
+            .await;
     }
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
     browser.until(&format!("vestnik.ringer.rounds >= {}", rounds + 2)).await;
