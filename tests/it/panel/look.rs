@@ -107,11 +107,12 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.picture("17-proof").await;
     browser.press("[data-view-of=settings]").await;
+    // The module of the settings may not listen to the first change yet.
     browser
-        .js("const printer = document.getElementById('set-printer'); printer.value = 'serial'; printer.dispatchEvent(new Event('change'))")
-        .await;
-    browser
-        .until("document.getElementById('set-baud').checkVisibility()")
+        .until(
+            "(() => { const printer = document.getElementById('set-printer'); printer.value = 'serial'; \
+                 printer.dispatchEvent(new Event('change')); return document.getElementById('set-baud').checkVisibility(); })()",
+        )
         .await;
     browser.press("#try-printer").await;
     browser

@@ -82,9 +82,12 @@ async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
     browser.picture("4-ten").await;
     for order in 1..=9 {
         // Each rejection silences only its own order.
-        browser
-            .press(&format!("[data-key='orders/7/orders/{order}'] .no"))
-            .await;
+        // A card that has just moved ignores a press.
+        let opened = format!(
+            "(() => {{ if (document.querySelector('#order .reason')?.checkVisibility()) return true; \
+                 document.querySelector(\"[data-key='orders/7/orders/{order}'] .no\")?.click(); return false; }})()"
+        );
+        browser.until(&opened).await;
         browser.press("#order .reason").await;
         browser
             .until(&format!("!vestnik.items.has('orders/7/orders/{order}')"))
