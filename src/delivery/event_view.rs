@@ -15,7 +15,7 @@ use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::lookup_failure::logged_reason;
-use crate::sources::lookup_query::{Failed, look_up};
+use crate::sources::lookup_query::look_up;
 use crate::sources::lookup_results::Lookups;
 
 /// To find the current state of orders, at most this many journal rows of a store are read: the newest ones.
@@ -156,12 +156,12 @@ pub(super) async fn views_of(
         transaction.batch_execute(LOOKUP_LIMITS).await?;
         let found = look_up(transaction, source, &keys, source.parts()).await?;
         // A part could not be looked up. Send the message without it, because a late message would be worse.
-        for Failed { part, keys, error } in lookups.extend(id, found) {
-            let error = logged_reason(transaction, &error).await;
+        for failed in lookups.extend(id, found) {
+            let error = logged_reason(transaction, &failed.error).await;
             tracing::warn!(
                 source = &*source.name,
-                part = part.as_str(),
-                order = keys.as_deref().and_then(|keys| keys.first()).map(|key| &**key),
+                part = failed.part.as_str(),
+                order = failed.first_key(),
                 error,
                 "a message is sent without its items or details"
             );

@@ -335,6 +335,17 @@ impl JournalEvent {
         self.store.as_ref().is_some_and(StoreId::is_canary)
     }
 
+    /// The order or booking whose row was written. `None`: the engine itself wrote the event, or the row has no key.
+    pub fn subject_id(&self) -> Option<SubjectId> {
+        match &self.body {
+            Body::Write(write) => {
+                let (source, key) = (write.source, write.key.clone()?);
+                Some(SubjectId { source, key })
+            }
+            Body::Engine(..) => None,
+        }
+    }
+
     /// The size of the event's content, bytes.
     pub fn payload_bytes(&self) -> usize {
         match &self.body {

@@ -97,16 +97,13 @@ impl Sources {
     pub fn to_look_up(&self, events: &[&JournalEvent]) -> HashMap<SourceId, Vec<Arc<str>>> {
         let mut wanted: HashMap<SourceId, Vec<Arc<str>>> = HashMap::new();
         for event in events {
-            let Body::Write(RowWrite {
-                source, key: Some(key), ..
-            }) = &event.body
-            else {
+            let Some(SubjectId { source, key }) = event.subject_id() else {
                 continue;
             };
-            if self.get(*source).is_some_and(|source| source.mapping.needs_lookup()) {
-                let keys = wanted.entry(*source).or_default();
-                if !keys.contains(key) {
-                    keys.push(Arc::clone(key));
+            if self.get(source).is_some_and(|source| source.mapping.needs_lookup()) {
+                let keys = wanted.entry(source).or_default();
+                if !keys.contains(&key) {
+                    keys.push(key);
                 }
             }
         }

@@ -18,7 +18,7 @@ use super::lookup_results::Lookups;
 use super::overwrite_finder;
 use super::overwritten_answer::OverwrittenAnswer;
 use super::{Source, Sources};
-use crate::domain::event::{Body, EventId, JournalEvent, RowWrite, SourceId, SubjectId};
+use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
 /// Time limit for each part of a source's look-up, which queries other tables for data of its orders. The limit is short
@@ -61,15 +61,10 @@ impl Lookup {
     /// Remembers the orders of these journal rows that clients receive without a part, because the look-up failed.
     pub fn remember_incomplete(&self, events: &[&JournalEvent], lookups: &Lookups) {
         for event in events {
-            let Body::Write(RowWrite {
-                source, key: Some(key), ..
-            }) = &event.body
-            else {
-                continue;
-            };
-            if let (true, Some(store)) = (lookups.has_failed(*source), &event.store) {
-                let (source, key) = (*source, Arc::clone(key));
-                self.incomplete_orders.add(store, &SubjectId { source, key });
+            if let (Some(store), Some(order)) = (&event.store, event.subject_id())
+                && lookups.has_failed(order.source)
+            {
+                self.incomplete_orders.add(store, &order);
             }
         }
     }

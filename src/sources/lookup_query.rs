@@ -39,6 +39,13 @@ pub struct Failed {
     pub error: tokio_postgres::Error,
 }
 
+impl Failed {
+    /// The key of the first order whose values made the query fail. `None`: the query failed for all orders.
+    pub fn first_key(&self) -> Option<&str> {
+        self.keys.as_ref()?.first().map(|key| &**key)
+    }
+}
+
 /// Looks up the parts `wanted` of a source's orders in other tables. `keys` has the keys of the orders. If the query of
 /// a part fails, the function rolls back to a savepoint, so that the transaction goes on. An error means that the
 /// connection failed.
@@ -231,20 +238,20 @@ pub(super) async fn items_sql(
     let alive = items.deleted_at.as_ref().map_or_else(String::new, |column| {
         format!(" and {}", says_no_sql(&value_text(&column.name, &column.path, "text")))
     });
-    let (asked, rows) = match has_one_text(&kind) {
+    let (wanted, rows) = match has_one_text(&kind) {
         true => (
             format!("{key}::text"),
             format!("{table} t where {key} = any ($1::text[]::{kind}[])"),
         ),
         // Such a key may stand in another text form beside the item, such as in another case.
         false => (
-            "asked".to_owned(),
-            format!("unnest($1::text[]) asked join {table} t on t.{key} = asked::{kind} where true"),
+            "wanted".to_owned(),
+            format!("unnest($1::text[]) wanted join {table} t on t.{key} = wanted::{kind} where true"),
         ),
     };
     Ok(format!(
         "select key, json_agg(item order by place)::text from ( \
-             select {asked} as key, row_number() over (partition by {asked} order by {order}) as place, \
+             select {wanted} as key, row_number() over (partition by {wanted} order by {order}) as place, \
                  row_to_json((select one from (select {columns}) one)) as item \
              from {rows}{alive}) listed \
          where place <= {most} group by key",

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use super::catalog::{self, Table};
 use super::lookup_failure;
 use super::lookup_parts::Part;
-use super::lookup_query::{Failed, look_up};
+use super::lookup_query::look_up;
 use super::lookup_results::{LookupResult, Lookups};
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
@@ -87,15 +87,15 @@ pub async fn newest(
     let mut lookups = Lookups::default();
     let looked_up = look_up(&transaction, source, &keys, source.parts()).await?;
     let mut failures = Vec::new();
-    for Failed { part, keys, error } in lookups.extend(source.id, looked_up) {
-        let place = match part {
+    for failed in lookups.extend(source.id, looked_up) {
+        let place = match failed.part {
             Part::Items => "items",
             Part::Details => "details.query",
         };
-        let reason = lookup_failure::reason(&transaction, &error).await?;
-        failures.push(match keys.as_deref() {
-            Some([key, ..]) => format!("{place}: {reason}, first for the order with key {key}"),
-            _ => format!("{place}: {reason}"),
+        let reason = lookup_failure::reason(&transaction, &failed.error).await?;
+        failures.push(match failed.first_key() {
+            Some(key) => format!("{place}: {reason}, first for the order with key {key}"),
+            None => format!("{place}: {reason}"),
         });
     }
     transaction.commit().await?;

@@ -14,7 +14,7 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::lookup_failure::logged_reason;
-use crate::sources::lookup_query::{Failed, look_up};
+use crate::sources::lookup_query::look_up;
 use crate::sources::lookup_results::{LookupResult, Lookups};
 use crate::sources::{Context, Sources};
 
@@ -47,12 +47,12 @@ pub(super) async fn entries(
             continue;
         }
         let found = look_up(transaction, source, &keys, source.parts()).await?;
-        for Failed { part, keys, error } in lookups.extend(source.id, found) {
-            let error = logged_reason(transaction, &error).await;
+        for failed in lookups.extend(source.id, found) {
+            let error = logged_reason(transaction, &failed.error).await;
             tracing::warn!(
                 source = &*source.name,
-                part = part.as_str(),
-                order = keys.as_deref().and_then(|keys| keys.first()).map(|key| &**key),
+                part = failed.part.as_str(),
+                order = failed.first_key(),
                 error,
                 "a list has orders without their items or details"
             );
